@@ -1,0 +1,1 @@
+"""Measurements of the whole job over a real Kafka; ``python -m bench --help`` lists them."""

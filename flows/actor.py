@@ -1,0 +1,340 @@
+"""One shard at work: what a batch does to its state, and what it has to say about it.
+
+Owns: the order of things in a batch (DESIGN.md section 5): leave out what is applied, read the profiles, fire what is
+due of them, fold, evaluate, sweep timers, ONE atomic write of {profiles, timers, members, seen, positions, outbox}.
+Invariants: what is returned is in the outbox before it is returned; applied positions move in the write that holds
+their effects; ``at`` never goes back for a profile; no clock is read to decide anything.
+Not here: Bytewax (flows.bytewax_step), Kafka (flows.hub, flows.sinks), generated code (opportune.audiences.compiler).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import xxhash
+
+from flows.batch import Batch, Span
+from flows.changes import ChangeWriter, net
+from flows.dead_letters import DeadLetters
+from flows.desk import Desk
+from flows.timers import Timers
+from opportune.compiled import Compiled
+from opportune.decode import Event
+from opportune.errors import RejectedEvent
+from opportune.profile import Change, advance, fire
+from state.keys import META_APPLIED, decode_timer, pack_member, pack_membership
+from state.outbox import Outbox, OutboxMessage, decode_messages, encode_messages
+from state.positions import Positions
+from state.seen import Seen
+from state.store import Batch as Write
+from state.store import Store
+from state.warehouse import WarehouseTable
+
+SWEEP_MAX = 2_000
+"""So many timers are fired in one go; events come between."""
+SAVE_MS = 1_000
+"""A shard that has nothing to do saves its positions this often, by log time."""
+RESEND_ENTRIES = 64
+"""So many entries of the outbox are sent again in one go."""
+hash_id = xxhash.xxh3_64_intdigest
+
+
+def ignore(*_: Any) -> None:
+    """Nobody listens."""
+
+
+class Actor:
+    """A shard.
+
+    Args:
+        shard: its number.
+        compiled: the project.
+        store: its state, opened for it (state.identity).
+        tables: the warehouse tables in force, by name.
+        changes: makes records of changes.
+        dead_letters: makes records of refused events.
+        on_point: called with the name of a point of the work; tests kill the process there.
+        on_poison: called with the record of an event whose work raised, and the error.
+
+    Attributes:
+        counts: what was done since the start, by word.
+        refused: refused records since the start, by reason.
+    """
+
+    def __init__(
+        self,
+        shard: int,
+        compiled: Compiled,
+        store: Store,
+        *,
+        tables: Mapping[str, WarehouseTable],
+        changes: ChangeWriter,
+        dead_letters: DeadLetters,
+        on_point: Callable[[str], None] = ignore,
+        on_poison: Callable[[Any, BaseException], None] = ignore,
+    ) -> None:
+        self.shard = shard
+        self.compiled = compiled
+        self.store = store
+        self.changes = changes
+        self.dead_letters = dead_letters
+        self.on_point = on_point
+        self.on_poison = on_poison
+        settings = compiled.project.settings
+        self.durable_batches = settings.state.durability == "batch"
+        self.lateness_ms = settings.clock.lateness_ms
+        self.period_ms = settings.dedupe.period_ms
+        self.desk = Desk(compiled, store, tables)
+        self.timers = Timers(store)
+        self.positions = Positions(store.get("meta", META_APPLIED) or b"")
+        self.outbox = Outbox(store)
+        self.seen = Seen(store, self.period_ms)
+        self.evaluate = compiled.program.evaluate
+        self.members = store.family("members")
+        self.meta = store.family("meta")
+        self.time_ms = 0
+        self.saved_ms = 0
+        self.moved = False
+        self.sent = self.outbox.first - 1
+        self.entered = [0] * len(compiled.names)
+        self.exited = [0] * len(compiled.names)
+        self.counts = dict.fromkeys(("applied", "duplicates", "replayed", "changes", "fired", "profiles"), 0)
+        self.refused: dict[str, int] = {}
+
+    def apply(self, batch: Batch) -> list[OutboxMessage]:
+        """Does all that a batch asks for.
+
+        Args:
+            batch: events, refused records, and how far the inputs are read.
+
+        Returns:
+            What is to be sent; it is in the outbox already.
+
+        Raises:
+            TransientError: the store refused the write; nothing of the batch is applied.
+        """
+        covered = self._covered(batch.spans)
+        refused = [one for one in batch.refused if not covered or is_new(one[0], covered)]
+        events = batch.events
+        if covered and events:
+            events = [event for event in events if is_new(event.origin, covered)]
+            self.counts["replayed"] += len(batch.events) - len(events)
+        out: list[Change] = []
+        write = self.store.batch()
+        self.desk.clear()
+        if events:
+            self._events(events, out, refused, write)
+        self.time_ms = max(self.time_ms, batch.time_ms)
+        self._sweep(out, write)
+        self._advance(batch.spans)
+        for _, refusal in refused:
+            self.refused[refusal.reason] = self.refused.get(refusal.reason, 0) + 1
+        letters = [self.dead_letters.message(record, refusal) for record, refusal in refused]
+        return self.commit(out, write, letters)
+
+    @property
+    def overdue(self) -> bool:
+        """Whether timers are due that the last sweep left for later."""
+        return self.timers.next_due < self.time_ms
+
+    def sweep(self) -> list[OutboxMessage]:
+        """Fires some of the timers that are due; as ``apply`` of an empty batch."""
+        return self.apply(Batch(self.time_ms, [], []))
+
+    def _covered(self, spans: Sequence[Span]) -> dict[tuple[str | None, int | None], int]:
+        """Of the partitions of which something is applied beyond the batch's start: the offset to go on from."""
+        covered: dict[tuple[str | None, int | None], int] = {}
+        for span in spans:
+            known = self.positions.get(span.topic_id, span.partition)
+            if known is not None and known[0] > span.first:
+                covered[span.topic, span.partition] = known[0]
+        return covered
+
+    def _advance(self, spans: Sequence[Span]) -> None:
+        for span in spans:
+            known = self.positions.get(span.topic_id, span.partition)
+            if known is None or known[0] < span.next:
+                self.positions.advance(span.topic_id, span.partition, span.next, span.time_ms)
+                self.moved = True
+
+    def _events(
+        self, events: list[Event], out: list[Change], refused: list[tuple[Any, RejectedEvent]], write: Write
+    ) -> None:
+        """Applies events in order; an exception in here is a bug, and the record that met it is told to ``on_poison``."""
+        desk, evaluate = self.desk, self.evaluate
+        desk.load_for(events)
+        profiles = desk.profiles
+        desk.open_due(profiles.values(), max(event.arrival for event in events))
+        hashes = [
+            hash_id(event.messageId.encode()) ^ event.person.salt if event.messageId and event.handler is not None else 0
+            for event in events
+        ]
+        recalled = self._recall(hashes)
+        used: dict[int, int] = {}
+        found, touch, lateness = self.compiled.program.found, desk.touch, self.lateness_ms
+        applied = 0
+        event = events[0]
+        try:
+            for event, hashed in zip(events, hashes, strict=True):
+                profile = profiles[event.person.id]
+                now = event.arrival
+                if now < profile.now:
+                    now = profile.now
+                    if event.at < now - lateness:
+                        refused.append((event.origin, RejectedEvent("too_late", f"{now - event.at} ms behind")))
+                        continue
+                action = event.handler
+                if hashed and recalled is not None and self._duplicate(hashed, now, recalled, used):
+                    continue
+                if profile.due < now:
+                    touch(profile)
+                    advance(profile, now, out, evaluate)
+                if profile.dirty is None and (action is not None or not profile.now):
+                    touch(profile)
+                if not profile.now:
+                    self._found(profile, event)
+                    found(profile, now, out, event)
+                if action is None:
+                    event.person.known = True
+                    continue
+                profile.now = now
+                if action.fold(profile, event, event.at, now, out) and hashed:
+                    used[hashed] = now
+                if profile.due <= now:
+                    fire(profile, now, out, evaluate, event)
+                applied += 1
+        except Exception as error:
+            self.on_poison(event.origin, error)
+            raise
+        self.counts["applied"] += applied
+        if used:
+            self.seen.add(write, np.array(list(used), np.uint64), np.array(list(used.values()), np.int64))
+
+    def _found(self, profile: Profile, event: Event) -> None:
+        person = event.person
+        profile.identifiers = [f"{person.namespace}:{person.value}"]
+        profile.now = event.arrival
+        self.counts["profiles"] += 1
+
+    def _recall(self, hashes: list[int]) -> dict[int, int] | None:
+        """When ids of the batch were used before; None where none was and all are different."""
+        seen = self.seen.recall(np.array(hashes, np.uint64))
+        before = {hashed: at for hashed, at in zip(hashes, seen.tolist(), strict=True) if hashed and at >= 0}
+        again = len(set(hashes)) + max(hashes.count(0) - 1, 0) != len(hashes)
+        return before if before or again else None
+
+    def _duplicate(self, hashed: int, now: int, recalled: Mapping[int, int], used: Mapping[int, int]) -> bool:
+        at = used.get(hashed)
+        if at is None:
+            at = recalled.get(hashed)
+        if at is None or now - at >= self.period_ms:
+            return False
+        self.counts["duplicates"] += 1
+        return True
+
+    def _sweep(self, out: list[Change], write: Write) -> None:
+        """Fires timers that are due before the shard's time, a bounded number of them."""
+        keys = self.timers.due(self.time_ms, SWEEP_MAX)
+        if not keys:
+            return
+        desk = self.desk
+        ids = [decode_timer(key)[1] for key in keys]
+        desk.load(ids)
+        swept = [desk.profiles[profile_id] for profile_id in dict.fromkeys(ids)]
+        desk.open_due(swept, self.time_ms - 1)
+        for key in keys:
+            write.delete(key, self.timers.family)
+        for profile in swept:
+            profile.timer = 0
+            desk.touch(profile)
+            advance(profile, self.time_ms, out, self.evaluate)
+        self.counts["fired"] += len(keys)
+
+    def commit(self, out: list[Change], write: Write, letters: list[OutboxMessage]) -> list[OutboxMessage]:
+        """Versions, indexes and writes; returns what is to be sent."""
+        messages = [*self._changes(out, write), *letters] if out else letters
+        desk = self.desk
+        due = self.time_ms - self.saved_ms >= SAVE_MS and (self.moved or self.outbox.trimmable)
+        if not (desk.touched or messages or due):
+            return []
+        for profile in desk.touched:
+            self.timers.arm(profile, write)
+        desk.store_touched(write)
+        if messages:
+            sequence = self.outbox.append(write, encode_messages(messages))
+        self.outbox.trim(write)
+        self.seen.forget(write, self.time_ms)
+        if self.moved:
+            write.put(META_APPLIED, self.positions.encode(), self.meta)
+            self.moved = False
+        self.saved_ms = self.time_ms
+        self.store.write(write)
+        if self.durable_batches:
+            self.store.sync()
+        self.on_point("after_write")
+        if not messages or self.sent < sequence - 1:
+            return []
+        self.sent = sequence
+        return messages
+
+    @property
+    def resending(self) -> bool:
+        """Whether the outbox holds what was not handed on yet."""
+        return self.sent < self.outbox.last
+
+    def resend(self) -> list[OutboxMessage]:
+        """Hands on some of what waits in the outbox since before the start, in its order; later messages come behind."""
+        messages: list[OutboxMessage] = []
+        for sequence, blob in self.outbox.read(self.sent + 1, RESEND_ENTRIES):
+            messages += decode_messages(blob)
+            self.sent = sequence
+            if len(messages) >= SWEEP_MAX:
+                break
+        return messages
+
+    def begin(self, inputs: Iterable[tuple[bytes, int, int, int]]) -> None:
+        """Notes where an input that has no position yet begins: (topic id, partition, offset, log time)."""
+        for topic_id, partition, offset, time_ms in inputs:
+            if self.positions.get(topic_id, partition) is None:
+                self.positions.advance(topic_id, partition, offset, time_ms)
+        write = self.store.batch()
+        write.put(META_APPLIED, self.positions.encode(), self.meta)
+        self.store.write(write)
+
+    def _changes(self, out: list[Change], write: Write) -> list[OutboxMessage]:
+        emitted_at = self.changes.emitted_at()
+        messages: list[OutboxMessage] = []
+        for change in net(out):
+            profile, audience, entered, at_ms, _ = change
+            described = self.changes.describe(change, emitted_at)
+            key = pack_member(audience, profile.id)
+            (self.entered if entered else self.exited)[audience] += 1
+            if entered:
+                write.put(key, pack_membership(at_ms, described.version), self.members)
+            else:
+                write.delete(key, self.members)
+            messages.append(self.changes.message(described))
+        self.counts["changes"] += len(messages)
+        return messages
+
+    def snapshot(self) -> dict[str, Any]:
+        """Makes everything durable.
+
+        Returns:
+            The fence: shard, applied positions, last outbox sequence. State behind a committed fence is lost state.
+        """
+        self.store.sync()
+        sequence = self.outbox.sealed(self.sent)
+        applied = {f"{topic.hex()}/{partition}": offset for (topic, partition), (offset, _) in self.positions}
+        return {"shard": self.shard, "applied": applied, "outbox": sequence}
+
+    def committed(self) -> None:
+        """The epoch of the last snapshot is known to be committed: what it sent needs not be kept."""
+        self.outbox.committed()
+
+
+def is_new(record: Any, covered: Mapping[tuple[str | None, int | None], int]) -> bool:
+    """Whether no earlier write covers a record."""
+    return bool(record.offset() >= covered.get((record.topic(), record.partition()), 0))

@@ -1,0 +1,148 @@
+"""The profiles that a batch works on: read together, changed in memory, written together.
+
+Owns: reading heads and feature groups with as few multi-gets as possible, and packing what has changed.
+Invariant: a profile on the desk has every group that the actions and dues of this batch need; what is not in the store
+is there as None.
+Not here: what happens to a profile (flows.actor), key layouts (state.keys).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from opportune.audiences.plan import TRAITS
+from opportune.compiled import Compiled
+from opportune.decode import Event, encode_traits
+from opportune.profile import Profile
+from state.keys import U16
+from state.store import Batch, Store
+from state.warehouse import WarehouseTable
+
+decode_head = msgspec.msgpack.Decoder(Profile).decode
+encode = msgspec.msgpack.Encoder().encode
+
+
+class Desk:
+    """The profiles of one batch.
+
+    Args:
+        compiled: the project.
+        store: the shard's state.
+        tables: the warehouse tables in force, by name.
+
+    Attributes:
+        profiles: by profile id.
+        touched: those to write, in order of first touch.
+    """
+
+    def __init__(self, compiled: Compiled, store: Store, tables: Mapping[str, WarehouseTable]) -> None:
+        self.store = store
+        self.family = store.family("profiles")
+        self.handlers = compiled.plan.handlers
+        self.suffixes = [U16(group.number) for group in compiled.plan.groups]
+        self.tables = [tables[name] for name in sorted(compiled.plan.columns)]
+        self.profiles: dict[bytes, Profile] = {}
+        self.touched: list[Profile] = []
+
+    def clear(self) -> None:
+        """Everything on the desk is put away."""
+        self.profiles = {}
+        self.touched = []
+
+    def load_for(self, events: Sequence[Event]) -> None:
+        """Reads the profiles of events, with the groups that their actions need."""
+        wanted: dict[bytes, set[Any]] = {}
+        for event in events:
+            person = event.person.id
+            actions = wanted.get(person)
+            if actions is None:
+                wanted[person] = {event.handler}
+            else:
+                actions.add(event.handler)
+        shapes: dict[Any, tuple[int, ...]] = {}
+        reads: list[tuple[int, ...]] = []
+        for actions in wanted.values():
+            key = next(iter(actions)) if len(actions) == 1 else frozenset(actions)
+            groups = shapes.get(key)
+            if groups is None:
+                groups = shapes[key] = tuple({group for action in actions if action for group in action.reads})
+            reads.append(groups)
+        self._read(list(wanted), reads)
+
+    def load(self, ids: Iterable[bytes]) -> list[Profile]:
+        """Reads the heads of profiles that are not on the desk yet; returns those."""
+        missing = [profile for profile in dict.fromkeys(ids) if profile not in self.profiles]
+        self._read(missing, [()] * len(missing))
+        return [self.profiles[profile] for profile in missing]
+
+    def _read(self, ids: list[bytes], reads: Sequence[tuple[int, ...]]) -> None:
+        if not ids:
+            return
+        suffixes = self.suffixes
+        keys: list[bytes] = []
+        for profile_id, groups in zip(ids, reads, strict=True):
+            keys.append(profile_id)
+            for group in groups:
+                keys.append(profile_id + suffixes[group])
+        values = iter(self.store.get_many("profiles", keys))
+        profiles = self.profiles
+        for profile_id, groups in zip(ids, reads, strict=True):
+            head = next(values)
+            profile = Profile() if head is None else decode_head(head)
+            profile.id = profile_id
+            profile.groups = {group: next(values) for group in groups}
+            profiles[profile_id] = profile
+        if self.tables:
+            self._join(ids)
+
+    def _join(self, ids: list[bytes]) -> None:
+        """The warehouse rows of profiles; see the attribute expressions of opportune.audiences.conditions."""
+        rows = [table.lookup(ids) for table in self.tables]
+        profiles = self.profiles
+        if len(rows) == 1:
+            for profile_id, row in zip(ids, rows[0], strict=True):
+                profiles[profile_id].row = row
+        else:
+            for profile_id, row in zip(ids, zip(*rows, strict=True), strict=True):
+                profiles[profile_id].row = row
+
+    def open_due(self, profiles: Iterable[Profile], until_ms: int) -> None:
+        """Reads the groups that firing needs, for profiles of which something is due up to an instant, inclusive."""
+        self.open(
+            (profile, {group for number, due in profile.dues.items() if due <= until_ms for group in self.reads(number)})
+            for profile in profiles
+            if profile.due <= until_ms
+        )
+
+    def reads(self, handler: int) -> tuple[int, ...]:
+        """The groups that a handler's evaluation reads."""
+        return self.handlers[handler].reads
+
+    def open(self, wanted: Iterable[tuple[Profile, Iterable[int]]]) -> None:
+        """Reads groups of profiles that are on the desk."""
+        missing = [(profile, group) for profile, groups in wanted for group in groups if group not in profile.groups]
+        if missing:
+            keys = [profile.id + self.suffixes[group] for profile, group in missing]
+            for (profile, group), value in zip(missing, self.store.get_many("profiles", keys), strict=True):
+                profile.groups[group] = value
+
+    def touch(self, profile: Profile) -> None:
+        """The profile will be written."""
+        if profile.dirty is None:
+            profile.dirty = set()
+            self.touched.append(profile)
+
+    def store_touched(self, write: Batch) -> None:
+        """Puts what has changed into a write; the desk is of no use afterwards."""
+        put, family, suffixes = write.put, self.family, self.suffixes
+        for profile in self.touched:
+            profile_id, groups = profile.id, profile.groups
+            for group in profile.dirty:
+                value = groups[group]
+                packed = encode_traits(value) if group == TRAITS else encode(value)
+                put(profile_id + suffixes[group], packed, family)
+            profile.id = profile.row = profile.groups = profile.dirty = None
+            put(profile_id, encode(profile), family)

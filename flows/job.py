@@ -1,0 +1,140 @@
+"""The streaming job of one process, without the engine that drives it.
+
+Owns: the actors, the hub, and what goes between them and the outside: stop, watchdog, counters, the first error.
+Not here: putting it together (flows.worker), the dataflow (flows.dataflow).
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Sequence
+from typing import Any
+
+from flows.actor import Actor
+from flows.batch import Batch
+from flows.careful import CarefulConsumer
+from flows.hub import Hub
+from flows.metrics import Metrics
+from flows.shard_keys import shard_key
+from flows.topic_watch import TopicWatch
+from flows.watchdog import Watchdog
+from opportune.clock import monotonic_ms
+
+EPOCH_EVENTS_MAX = 2_000_000
+"""So many records are read in one epoch at most: what is under way between two commits is bounded."""
+COLLECT_MS = 60_000
+
+
+class Job:
+    """What the dataflow runs.
+
+    Args:
+        actors: by shard.
+        hub: the inputs.
+        metrics: counters.
+        watchdog: fed at every poll.
+        watch: looks for changes of the topics; None where they cannot change.
+        careful: where records are applied one at a time.
+
+    Attributes:
+        stopping: whether a stop was asked for; the next poll ends the flow.
+        restart: why the job should be started again at once, if it should.
+        error: the first error that was raised in the flow; the engine wraps what it passes on.
+    """
+
+    def __init__(
+        self,
+        actors: Sequence[Actor],
+        hub: Hub,
+        metrics: Metrics,
+        watchdog: Watchdog,
+        watch: TopicWatch | None = None,
+        careful: CarefulConsumer | None = None,
+    ) -> None:
+        self.actors = actors
+        self.hub = hub
+        self.metrics = metrics
+        self.watchdog = watchdog
+        self.watch = watch
+        self.careful = careful
+        self.keys = [shard_key(actor.shard) for actor in actors]
+        self.stopping = False
+        self.restart: str | None = None
+        self.error: BaseException | None = None
+        self.under_way = 0
+        self.epoch_start = 0
+        self.collected_ms = monotonic_ms()
+
+    def next_batches(self) -> list[tuple[str, tuple[int, Batch]]]:
+        """Batches for shards, with their stream keys."""
+        self.watchdog.feed()
+        if self.watch is not None and self.restart is None:
+            self.restart = self.watch.added()
+        if self.under_way or self.hub.records - self.epoch_start >= EPOCH_EVENTS_MAX:
+            return []
+        batches = self.hub.gather()
+        if not batches:
+            self._collect()
+            return []
+        if self.careful is not None:
+            self.under_way = len(batches)
+        return [(self.keys[shard], (shard, batch)) for shard, batch in batches]
+
+    def applied(self) -> None:
+        """A shard has applied its batch."""
+        if self.careful is not None:
+            self.under_way -= 1
+            if not self.under_way:
+                self.careful.applied()
+
+    def epoch_ended(self) -> dict[str, int]:
+        """An epoch ends: what was read, for the engine's recovery store, which is only a hint."""
+        self.metrics.epoch += 1
+        self.epoch_start = self.hub.records
+        return {f"{one.topic}/{one.partition}": one.handed for one in self.hub.inputs.values()}
+
+    def _collect(self) -> None:
+        """Python's garbage collector is off (ENGINE: it costs four times the work of a batch); it runs when it is quiet."""
+        if monotonic_ms() - self.collected_ms > COLLECT_MS:
+            gc.collect()
+            self.collected_ms = monotonic_ms()
+
+    def count(self) -> Metrics:
+        """The counters as they stand, for the status file."""
+        metrics, actors, hub = self.metrics, self.actors, self.hub
+        names = actors[0].compiled.names
+        metrics.events = hub.records
+        metrics.used = sum(actor.counts["applied"] for actor in actors)
+        metrics.repeats = sum(actor.counts["duplicates"] + actor.counts["replayed"] for actor in actors)
+        metrics.changes = sum(actor.counts["changes"] for actor in actors)
+        metrics.profiles = sum(actor.counts["profiles"] for actor in actors)
+        metrics.timers = sum(actor.counts["fired"] for actor in actors)
+        metrics.left_out = hub.log_time.left_out
+        metrics.shard_ms = {actor.shard: actor.time_ms for actor in actors}
+        metrics.entered = dict(zip(names, (sum(actor.entered[n] for actor in actors) for n in range(len(names))), strict=True))
+        metrics.exited = dict(zip(names, (sum(actor.exited[n] for actor in actors) for n in range(len(names))), strict=True))
+        rejected: dict[str, int] = {}
+        for actor in actors:
+            for reason, count in list(actor.refused.items()):
+                rejected[reason] = rejected.get(reason, 0) + count
+        metrics.rejected = rejected
+        applied: dict[str, int] = {}
+        lag: dict[str, int] = {}
+        for index, one in enumerate(hub.events):
+            name = f"{one.topic}/{one.partition}"
+            places = [actor.positions.get(one.topic_id, one.partition) for actor in actors]
+            applied[name] = min((place[0] for place in places if place is not None), default=0)
+            end = hub.log_time.marks.end(index)
+            lag[name] = max(0, end - one.handed) if end is not None else 0
+        metrics.applied, metrics.lag = applied, lag
+        return metrics
+
+    def failed(self, error: BaseException) -> None:
+        """Keeps the first error."""
+        if self.error is None:
+            self.error = error
+
+
+def snapshot_of(job: Job, now_ms: int) -> dict[str, Any]:
+    """The status file's content."""
+    return job.count().snapshot(now_ms)

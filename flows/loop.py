@@ -1,0 +1,158 @@
+"""Drives actors without Bytewax and without Kafka: the same work, one call after the other.
+
+Owns: ``Loop``, for tests, simulations and, should the engine ever fail its users, for running without it.
+Time is what ``advance`` is told; records carry their arrivals.
+Not here: the watermark of a replay (flows.replay).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from hashlib import blake2b
+from itertools import groupby
+
+import msgspec
+
+from flows.actor import Actor
+from flows.batch import Batch, LocalRecord, Span
+from flows.changes import ChangeWriter
+from flows.dead_letters import DeadLetters
+from flows.refresh import put_in_force
+from flows.replay import decode_change
+from opportune.clock import Clock, wall_clock_ms
+from opportune.compiled import Compiled
+from opportune.membership import MembershipChange
+from opportune.project import Project
+from opportune.router import Router
+from state.memory import MemoryStore
+from state.outbox import OutboxMessage
+from state.store import Store
+from state.warehouse import WarehouseTable
+
+
+class Arrived(msgspec.Struct, frozen=True):
+    """A record of a topic, with its arrival in milliseconds."""
+
+    topic: str
+    partition: int
+    offset: int
+    arrival_ms: int
+    value: bytes | None
+
+
+class Loop:
+    """All shards of a project in one place.
+
+    Args:
+        project: a valid project.
+        shards: how many.
+        stores: makes the store of a shard; the same number gives the same store again after a restart.
+        tables: the warehouse tables in force from ``began_ms`` on.
+        began_ms: the instant of the first event, for what rows alone cause.
+        counting: whether evaluations are counted.
+        clock: for ``emitted_at``.
+
+    Attributes:
+        sent: every membership change that was handed out, repeats after a restart included.
+        changes: those that a subscriber who keeps the contract sees: per profile with rising versions.
+        letters: every dead letter that was handed out.
+    """
+
+    def __init__(
+        self,
+        project: Project,
+        shards: int = 2,
+        stores: Callable[[int], Store] | None = None,
+        tables: Mapping[str, WarehouseTable] | None = None,
+        *,
+        began_ms: int = 1,
+        counting: bool = False,
+        clock: Clock = wall_clock_ms,
+    ) -> None:
+        self.compiled = Compiled(project, counting=counting)
+        self.shards = shards
+        if stores is None:
+            kept = [MemoryStore() for _ in range(shards)]
+            self.stores: Callable[[int], Store] = kept.__getitem__
+        else:
+            self.stores = stores
+        self.tables = dict(tables or {})
+        self.began_ms = began_ms
+        self.clock = clock
+        self.time_ms = 0
+        self.sent: list[MembershipChange] = []
+        self.changes: list[MembershipChange] = []
+        self.letters: list[OutboxMessage] = []
+        self.versions: dict[str, int] = {}
+        self._start()
+
+    def _start(self) -> None:
+        self.router = Router(self.compiled, self.shards)
+        writer = ChangeWriter(self.compiled, "memberships", 12, self.clock)
+        letters = DeadLetters("dead-letters", self.compiled.project.settings.event_bytes_max)
+        self.actors = [
+            Actor(
+                shard, self.compiled, self.stores(shard), tables=self.tables, changes=writer, dead_letters=letters
+            )
+            for shard in range(self.shards)
+        ]
+        for actor in self.actors:
+            while actor.resending:
+                self._take(actor.resend())
+            for messages in put_in_force(actor, self.tables, self.shards, self.began_ms):
+                self._take(messages)
+
+    def restart(self) -> None:
+        """The process dies and starts again: what was not trimmed from the outboxes is sent again."""
+        self._start()
+
+    def commit(self) -> None:
+        """An epoch ends and is committed."""
+        for actor in self.actors:
+            actor.snapshot()
+            actor.committed()
+
+    def feed(self, records: Sequence[Arrived]) -> None:
+        """Hands records to the shards, as one poll; records of a partition in order of their offsets."""
+        events: list[list[object]] = [[] for _ in self.actors]
+        deliver = [shard.append for shard in events]
+        spans: list[Span] = []
+        refused = []
+        for (topic, partition), group in groupby(records, key=lambda record: (record.topic, record.partition)):
+            run = list(group)
+            refused += self.router.route(
+                [LocalRecord(topic, partition, one.offset, one.value) for one in run],
+                [one.value for one in run],
+                [one.arrival_ms for one in run],
+                deliver,
+            )
+            spans.append(
+                Span(topic, local_topic_id(topic), partition, run[0].offset, run[-1].offset + 1, run[-1].arrival_ms)
+            )
+        for actor in self.actors:
+            mine = [one for one in refused if one[0].partition() % self.shards == actor.shard]
+            self._take(actor.apply(Batch(self.time_ms, spans, events[actor.shard], mine)))
+
+    def advance(self, time_ms: int) -> None:
+        """Log time goes on: everything that is due before ``time_ms`` is fired."""
+        self.time_ms = max(self.time_ms, time_ms)
+        for actor in self.actors:
+            self._take(actor.apply(Batch(self.time_ms, [], [])))
+            while actor.overdue:
+                self._take(actor.sweep())
+
+    def _take(self, messages: Iterable[OutboxMessage]) -> None:
+        for message in messages:
+            if message.topic != "memberships":
+                self.letters.append(message)
+                continue
+            change = decode_change(message.value or b"")
+            self.sent.append(change)
+            if change.version > self.versions.get(change.profile_id, 0):
+                self.versions[change.profile_id] = change.version
+                self.changes.append(change)
+
+
+def local_topic_id(topic: str) -> bytes:
+    """16 bytes for a topic that no broker has given an id."""
+    return blake2b(topic.encode(), digest_size=16).digest()

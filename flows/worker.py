@@ -1,0 +1,327 @@
+"""The worker process: everything of a job put together, run, and ended with an exit code.
+
+Owns: the order of the start (project, tables, broker, topics, shards, positions, flow) and of the end.
+Where reading goes on is the least of the shards' applied positions; what the engine kept is a hint.
+Not here: the supervisor that starts workers (flows.supervisor), the command line (opportune.cli.run).
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import signal
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import msgspec
+from confluent_kafka import Consumer, Message, TopicPartition
+
+from flows import dataflow
+from flows.actor import Actor, ignore
+from flows.careful import CarefulConsumer
+from flows.changes import ChangeWriter
+from flows.dead_letters import DeadLetters
+from flows.deaths import Deaths, Record
+from flows.delivery import Delivery
+from flows.end_marks import EndMarks
+from flows.exit_codes import BUG, CLEAN, PLANNED_RESTART, exit_code_of
+from flows.hub import Hub
+from flows.inputs import Input
+from flows.job import Job, snapshot_of
+from flows.kafka_config import admin_config, consumer_config, producer_config, with_environment
+from flows.kafka_errors import connect
+from flows.log_time import LogTime
+from flows.metrics import Metrics, StatusFile
+from flows.refresh import put_in_force
+from flows.sinks import MembershipSink, shard_of_key
+from flows.supervisor import die_with_supervisor
+from flows.topic_positions import check_positions
+from flows.topic_watch import TopicWatch
+from flows.topics import Topic, TopicSet, prepare
+from flows.watchdog import Watchdog
+from opportune.audiences.loader import load_project
+from opportune.clock import monotonic_ms, wall_clock_ms
+from opportune.compiled import Compiled
+from opportune.errors import OpportuneError
+from opportune.event import BLOCKED, ZEROS
+from opportune.audiences.plan import fingerprint
+from opportune.identity import NAMESPACES
+from opportune.project import Project
+from opportune.router import Router
+from state.rocks import RocksStore, shared_memory
+from state.shard_identity import Expected, Identity, open_shard
+from state.warehouse import WarehouseTable, columns_of, load_table
+
+log = logging.getLogger(__name__)
+
+META_TOPICS = b"topics"
+FIRST_RECORD_S = 5.0
+
+
+class Options(msgspec.Struct, frozen=True):
+    """What the command line adds to a project.
+
+    Args:
+        directory: the project's.
+        bootstrap_servers: instead of ``kafka.bootstrap_servers``.
+        state: instead of ``state.directory``.
+        accept_loss: go on where topics have lost records.
+        embedded: the broker is the one of the demo, which has no topic ids and makes no topics.
+    """
+
+    directory: Path
+    bootstrap_servers: str | None = None
+    state: Path | None = None
+    accept_loss: bool = False
+    embedded: bool = False
+
+
+def load(options: Options) -> Project:
+    """The project with what the command line and the environment replace. Raises ``DefinitionError``."""
+    project = load_project(options.directory, columns_of)
+    settings = project.settings
+    kafka = with_environment(settings.kafka, os.environ)
+    if options.bootstrap_servers:
+        kafka = msgspec.structs.replace(kafka, bootstrap_servers=options.bootstrap_servers)
+    return msgspec.structs.replace(project, settings=msgspec.structs.replace(settings, kafka=kafka))
+
+
+def state_directory(project: Project, options: Options) -> Path:
+    """Where the shards of a project live."""
+    return options.state or project.directory / project.settings.state.directory
+
+
+def load_tables(project: Project, compiled: Compiled) -> dict[str, WarehouseTable]:
+    """All tables of a project. Raises ``DefinitionError``."""
+    used = compiled.plan.columns
+    return {
+        name: load_table(table, project.directory, {column: table.columns.get(column) for column in used.get(name, [])})
+        for name, table in project.tables.items()
+    }
+
+
+class Worker:
+    """One run of a job.
+
+    Args:
+        options: the command line's.
+        on_point: called at the named points of the work; crash tests end the process there.
+    """
+
+    def __init__(self, options: Options, on_point: Callable[[str], None] = ignore) -> None:
+        self.options = options
+        self.on_point = on_point
+        self.stop = Event()
+        self.job: Job | None = None
+        self.deaths: Deaths | None = None
+        self.failed: Record | None = None
+
+    def run(self) -> int:
+        """Runs until asked to stop; returns the exit code."""
+        signal.signal(signal.SIGTERM, self._on_signal)
+        signal.signal(signal.SIGINT, self._on_signal)
+        die_with_supervisor(os.environ)
+        try:
+            return self._run()
+        except BaseException as raised:  # what Bytewax passes on may be a panic, which is no Exception
+            return self._ended_by(raised)
+
+    def _on_signal(self, *_: Any) -> None:
+        self.stop.set()
+        if self.job is not None:
+            self.job.stopping = True
+
+    def _ended_by(self, raised: BaseException) -> int:
+        """Tells what ended the run; every error of ours is one sentence, a bug has its trace."""
+        error = self.job.error if self.job is not None and self.job.error is not None else raised
+        if self.stop.is_set() and isinstance(error, OpportuneError):
+            log.info("stopped: %s", error)
+            return CLEAN
+        if isinstance(error, OpportuneError):
+            log.error("%s", error)
+        else:
+            log.error("a bug ended the worker", exc_info=error)
+        if self.deaths is not None:
+            try:
+                self.deaths.failed(self.failed, error)
+            except OpportuneError as verdict:
+                log.error("%s", verdict)
+                return exit_code_of(verdict)
+        return exit_code_of(error)
+
+    def _run(self) -> int:
+        project = load(self.options)
+        compiled = Compiled(project)
+        tables = load_tables(project, compiled)
+        settings = project.settings
+        admin = connect(settings.kafka, self.stop)
+        topics = prepare(settings, admin, self.stop, embedded=self.options.embedded)
+        directory = state_directory(project, self.options)
+        actors = self._open(project, compiled, tables, topics, directory)
+        self._check(actors, topics)
+        inputs = [self._input(actors, topic, number) for topic in topics.read() for number in range(topic.partitions)]
+        read = {topic.name for topic in topics.events}
+        events = [one for one in inputs if one.topic in read]
+        for actor in actors:
+            actor.begin((one.topic_id, one.partition, one.read, one.mark_ms) for one in inputs)
+        began_ms = first_instant(settings.kafka, events) if tables else 0
+        for actor in actors:
+            for _ in put_in_force(actor, tables, settings.state.shards, began_ms):
+                if self.stop.is_set():
+                    return CLEAN
+            actor.sent = actor.outbox.first - 1
+        return self._flow(project, compiled, actors, topics, inputs, events, directory)
+
+    def _open(
+        self,
+        project: Project,
+        compiled: Compiled,
+        tables: Mapping[str, WarehouseTable],
+        topics: TopicSet,
+        directory: Path,
+    ) -> list[Actor]:
+        memory = shared_memory()
+        shards = project.settings.state.shards
+        changes = ChangeWriter(compiled, topics.memberships.name, topics.memberships.partitions, wall_clock_ms)
+        letters = DeadLetters(topics.dead_letters.name, project.settings.event_bytes_max)
+        routing = fingerprint((NAMESPACES, sorted(BLOCKED), ZEROS.pattern))
+        actors = []
+        for shard in range(shards):
+            store = RocksStore(directory / "shards" / f"{shard:04d}", memory)
+            identity = Identity(project=project.name, shard=shard, shards=shards)
+            open_shard(store, Expected(identity, compiled.plan.fingerprint.encode(), routing.encode()))
+            actor = Actor(
+                shard,
+                compiled,
+                store,
+                tables=tables,
+                changes=changes,
+                dead_letters=letters,
+                on_point=self.on_point,
+                on_poison=self._on_poison,
+            )
+            actors.append(actor)
+        return actors
+
+    def _on_poison(self, record: Any, error: BaseException) -> None:
+        self.failed = Record(record.topic() or "", record.partition() or 0, record.offset() or 0)
+
+    def _check(self, actors: list[Actor], topics: TopicSet) -> None:
+        """Refuses topics that are not those of the state, or have lost what was not read."""
+        applied: dict[tuple[bytes, int], int] = {}
+        for actor in actors:
+            for place, (offset, _) in actor.positions:
+                applied[place] = min(applied.get(place, offset), offset)
+        kept = actors[0].store.get("meta", META_TOPICS)
+        names = {bytes.fromhex(key): name for key, name in msgspec.json.decode(kept or b"{}").items()}
+        for loss in check_positions(applied, topics, accept_loss=self.options.accept_loss, names=names):
+            log.warning("accepted: %s", loss.told())
+            if loss.resume is not None:
+                for actor in actors:
+                    actor.positions.advance(loss.topic_id, loss.partition, loss.resume, 0)
+        names |= {topic.topic_id: topic.name for topic in topics.read()}
+        store = actors[0].store
+        write = store.batch()
+        write.put(META_TOPICS, msgspec.json.encode({key.hex(): name for key, name in names.items()}), store.family("meta"))
+        store.write(write)
+
+    def _input(self, actors: list[Actor], topic: Topic, number: int) -> Input:
+        places = [actor.positions.get(topic.topic_id, number) for actor in actors]
+        known = [place for place in places if place is not None]
+        offset, time_ms = min(known) if len(known) == len(places) else (topic.starts[number], 0)
+        return Input(topic.name, topic.topic_id, number, offset, time_ms)
+
+    def _flow(
+        self,
+        project: Project,
+        compiled: Compiled,
+        actors: list[Actor],
+        topics: TopicSet,
+        inputs: list[Input],
+        events: list[Input],
+        directory: Path,
+    ) -> int:
+        settings = project.settings
+        deaths = self.deaths = Deaths(directory, settings.poison)
+        mode = deaths.start(
+            {f"{one.topic}/{one.partition}": one.read for one in inputs},
+            [f"{one.topic}/{one.partition}" for one in events if one.read < end_of(topics, one)],
+        )
+        consumer: Any = Consumer({**consumer_config(settings.kafka), "enable.partition.eof": True})
+        careful = CarefulConsumer(consumer, mode, deaths) if mode.careful or mode.alone else None
+        if careful is not None:
+            consumer = careful
+            for one in events:
+                one.holds = False
+        clock = settings.clock
+        marks = EndMarks(
+            admin_config(settings.kafka), [(one.topic, one.partition) for one in events], clock.mark_ms, wall_clock_ms
+        )
+        hub = Hub(
+            consumer,
+            events,
+            [one for one in inputs if one not in events],
+            topics.mailbox.name,
+            Router(compiled, settings.state.shards),
+            settings.state.shards,
+            LogTime(events, marks, clock.idle_ms, clock.skew_ms, monotonic_ms),
+            frozenset((one.topic, one.partition, one.offset) for one in mode.quarantined),
+            wall_clock_ms,
+        )
+        watchdog = Watchdog(settings.watchdog_ms)
+        watch = None if self.options.embedded else TopicWatch(connect(settings.kafka, self.stop), topics)
+        job = self.job = Job(actors, hub, Metrics(wall_clock_ms()), watchdog, watch, careful)
+        delivery = Delivery(
+            producer_config(settings.kafka, topics.batch_bytes),
+            settings.kafka,
+            topics.dead_letters.name,
+            watchdog.feed,
+            lambda: job.stopping,
+        )
+        job.stopping = self.stop.is_set()
+        status = StatusFile(directory, lambda now_ms: snapshot_of(job, now_ms))
+        parts: list[Any] = [marks, watchdog, status, *([watch] if watch is not None else [])]
+        for part in parts:
+            part.start()
+        log.info("running: %d shards, %d inputs, %d audiences", len(actors), len(inputs), len(compiled.names))
+        gc.collect()
+        gc.freeze()
+        gc.disable()
+        graph = dataflow.dataflow(job, MembershipSink(delivery, shard_of_key, self.on_point))
+        dataflow.run(graph, directory / "recovery", settings.epoch_ms)
+        for part in reversed(parts):
+            part.stop()
+        deaths.stopped()
+        consumer.close()
+        for actor in actors:
+            actor.store.close()
+        if job.restart is not None:
+            log.info("restarting: %s", job.restart)
+            return PLANNED_RESTART
+        return CLEAN if job.stopping else BUG
+
+
+def end_of(topics: TopicSet, one: Input) -> int:
+    """Where the broker said that an input ends."""
+    return next(topic.ends[one.partition] for topic in topics.read() if topic.name == one.topic)
+
+
+def first_instant(kafka: Any, events: list[Input]) -> int:
+    """The instant at which the topics begin: the least arrival of their first records; now, where they have none."""
+    now = wall_clock_ms()
+    consumer = Consumer({**consumer_config(kafka), "enable.partition.eof": True})
+    consumer.assign([TopicPartition(one.topic, one.partition, one.read) for one in events])
+    waiting = {(one.topic, one.partition) for one in events}
+    first = [now]
+    deadline = monotonic_ms() + int(FIRST_RECORD_S * 1000)
+    while waiting and monotonic_ms() < deadline:
+        for message in consumer.consume(100, 0.1):
+            place = (message.topic() or "", message.partition() or 0)
+            if place in waiting and message.error() is None and Message.timestamp(message)[1] > 0:
+                first.append(message.timestamp()[1])
+            waiting.discard(place)
+    consumer.close()
+    return min(first)

@@ -1,0 +1,313 @@
+"""Compiles a plan into straight-line Python: one function an event kind, nothing interpreted per event.
+
+Owns: the generated module. For every handler of the plan
+
+    fold_H(p, e, t, now, out) -> bool     puts an event at ``t`` into the features that take it, evaluates the audiences
+                                          that a changed feature touches, and says whether the event was used
+    evaluate_H(p, now, out, by) -> due    evaluates all audiences that the handler can touch
+
+and ``found(p, now, out, by)``, which evaluates for a person without events the audiences that can hold for one.
+Invariant: after ``fold_H`` the profile's dues are lower bounds again (opportune.profile).
+Not here: conditions as statements (opportune.audiences.conditions), features and what they touch (.plan).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right, insort
+from collections.abc import Callable, Iterable
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+from msgspec import UNSET
+
+from opportune.audiences.conditions import Emitter, Names
+from opportune.audiences.plan import ATTRIBUTES, TRAITS, Feature, Handler, Plan
+from opportune.audiences.predicate import NUMBERS, walk
+from opportune.audiences.schema import Path, TraitCondition, Where
+from opportune.decode import EventType, decode_traits
+from opportune.profile import NEVER, Evaluate
+
+
+def counted(ring: list[int], now: int, within: int, holds: Callable[[int], bool]) -> tuple[bool, int]:
+    """Whether a predicate holds for the number of instants in a window, and when that changes by itself.
+
+    Args:
+        ring: instants in ascending order.
+        now: milliseconds.
+        within: the window's length, milliseconds: it holds instants t with now - within < t <= now.
+        holds: the predicate on the count.
+    """
+    start = bisect_right(ring, now - within)
+    value = holds(len(ring) - start)
+    while start < len(ring):
+        instant = ring[start]
+        start = bisect_right(ring, instant)
+        if holds(len(ring) - start) != value:
+            return value, instant + within
+    return value, NEVER
+
+
+class Program(msgspec.Struct):
+    """A compiled plan.
+
+    Args:
+        source: the generated module, for those who want to read it.
+        fold: by handler number; None for the handler of attributes.
+        evaluate: by handler number.
+        found: evaluates a person who has no events.
+        evaluated: how often each audience was evaluated, by number; counted only where asked for.
+    """
+
+    source: str
+    fold: list[Callable[..., bool] | None]
+    evaluate: list[Evaluate]
+    found: Callable[..., None]
+    evaluated: list[int]
+
+
+def compile_plan(plan: Plan, event_type: EventType, *, counting: bool = False) -> Program:
+    """Generates and compiles the code of a plan.
+
+    Args:
+        plan: the plan.
+        event_type: where the decoder puts the values at paths.
+        counting: whether to count evaluations, for tests.
+    """
+    writer = Writer(plan, event_type, counting=counting)
+    for handler in plan.handlers:
+        if handler.number != ATTRIBUTES:
+            writer.fold(handler)
+        writer.evaluate(handler)
+    writer.found()
+    source = "\n".join(writer.lines) + "\n"
+    namespace: dict[str, Any] = {
+        **writer.names.values,
+        "Decimal": Decimal,
+        "NEVER": NEVER,
+        "NUMBERS": NUMBERS,
+        "UNSET": UNSET,
+        "counted": counted,
+        "decode_traits": decode_traits,
+        "insort": insort,
+        "list_class": list,
+        "dict_class": dict,
+        "nothing": event_type.nothing,
+        **{f"no_{root}": empty for root, empty in event_type.empty.items()},
+        "no_trait": (0, None),
+        "unpack": msgspec.msgpack.Decoder(list[Any]).decode,
+        "walk": walk,
+        "evaluated": [0] * len(plan.audiences),
+    }
+    exec(compile(source, "<plan>", "exec"), namespace)  # noqa: S102 - the source is ours; constants enter by repr
+    numbers = range(len(plan.handlers))
+    return Program(
+        source,
+        [namespace.get(f"fold_{number}") for number in numbers],
+        [namespace[f"evaluate_{number}"] for number in numbers],
+        namespace["found"],
+        namespace["evaluated"],
+    )
+
+
+class Writer:
+    """Writes the functions of a plan, line after line."""
+
+    def __init__(self, plan: Plan, event_type: EventType, *, counting: bool) -> None:
+        self.plan = plan
+        self.event_type = event_type
+        self.counting = counting
+        self.names = Names()
+        self.lines: list[str] = []
+        self.emitter = Emitter(plan, self.names, self.lines)
+        self.referenced = {child for number in plan.order for child in plan.references(number)}
+
+    def fold(self, handler: Handler) -> None:
+        """The function that takes one event of a handler's kind."""
+        w = self.lines.append
+        w(f"def fold_{handler.number}(p, e, t, now, out):")
+        w(" G = p.groups; m = p.members; row = p.row; nx = NEVER; used = False")
+        self._open(handler)
+        gates: dict[tuple[str, object], str] = {}
+        wheres: dict[tuple[Where, ...], str] = {}
+        if handler.traits:
+            self._set_traits(gates)
+        self._matchers(handler, wheres)
+        for group in handler.groups:
+            for feature in self.plan.groups[group].features.values():
+                gates["feature", (group, feature.number)] = wheres[feature.where]
+                self._insert(group, feature, wheres[feature.where])
+        w(" if used:")
+        self._audiences(handler, gates, "  ")
+        w(f"  if nx < NEVER and nx < p.dues.get({handler.number}, NEVER):")
+        w(f"   p.dues[{handler.number}] = nx")
+        w("   if nx < p.due: p.due = nx")
+        w(" return used")
+
+    def evaluate(self, handler: Handler) -> None:
+        """The function that evaluates all that a handler touches."""
+        self.lines.append(f"def evaluate_{handler.number}(p, now, out, e):")
+        self.lines.append(" G = p.groups; m = p.members; row = p.row; nx = NEVER")
+        self._open(handler)
+        self._audiences(handler, None, " ")
+        self.lines.append(" return nx")
+
+    def found(self) -> None:
+        """The function that evaluates a person without events and traits."""
+        self.lines.append("def found(p, now, out, e):")
+        self.lines.append(" m = p.members; row = p.row; nx = NEVER")
+        emitter = Emitter(self.plan, self.names, self.lines, empty=True)
+        for number in self.plan.order:
+            test = emitter.expression(self.plan.audiences[number].condition)
+            if test in ("True", "False"):
+                emitter.decided[number] = test
+            else:
+                self.lines.append(f" v{number} = {test}")
+                test = f"v{number}"
+            if test != "False":
+                self._count(number, " ")
+                self.lines.append(f" if {test} and {number} not in m: m.add({number}); out.append((p, {number}, True, now, e))")
+
+    def _open(self, handler: Handler) -> None:
+        for number in handler.reads:
+            if number == TRAITS:
+                self.lines.append(f" T = G[{TRAITS}]")
+                self.lines.append(
+                    f" if T.__class__ is not dict_class: T = G[{TRAITS}] = {{}} if T is None else decode_traits(T)"
+                )
+                continue
+            fresh = "[" + ", ".join("[]" if f.windowed else "0" for f in self.plan.groups[number].features.values()) + "]"
+            self.lines.append(f" F{number} = G[{number}]")
+            self.lines.append(
+                f" if F{number}.__class__ is not list_class: "
+                f"F{number} = G[{number}] = {fresh} if F{number} is None else unpack(F{number})"
+            )
+
+    def _set_traits(self, gates: dict[tuple[str, object], str]) -> None:
+        """For each name the value with the greatest event time; a later arrival wins a tie."""
+        w = self.lines.append
+        w(" tr = e.traits")
+        w(" if tr is None: tr = e.context.traits if e.context is not None else None")
+        w(" if tr is None: tr = nothing")
+        for index, name in enumerate(self.plan.traits):
+            gates["trait", name] = f"c{index}"
+            w(f" u = tr.{self.event_type.trait_field(name)}; c{index} = False")
+            w(f" if u is not UNSET and t >= T.get({name!r}, no_trait)[0]: T[{name!r}] = (t, u); c{index} = True")
+            w(" if u is not UNSET: used = True")
+        changed = " or ".join(gates.values())
+        w(f" if {changed}: p.dirty.add({TRAITS})")
+
+    def _matchers(self, handler: Handler, wheres: dict[tuple[Where, ...], str]) -> None:
+        """One variable for each distinct ``where``, over values that are read once."""
+        features = [f for group in handler.groups for f in self.plan.groups[group].features.values()]
+        values: dict[Path, str] = {}
+        paths = dict.fromkeys(where.path for feature in features for where in feature.where)
+        for root in dict.fromkeys(path.root for path in paths):
+            self.lines.append(f" {root} = e.{root} or no_{root}")
+        for path in paths:
+            values[path] = f"d{len(values)}"
+            self.lines.append(f" {values[path]} = {self.event_type.value(path)}")
+        for feature in features:
+            if not feature.where:
+                wheres[()] = "True"
+            elif feature.where not in wheres:
+                tests = [self.names.predicate(where.predicate, values[where.path]) for where in feature.where]
+                wheres[feature.where] = f"g{len(wheres)}"
+                self.lines.append(f" g{len(wheres) - 1} = {' and '.join(tests)}")
+
+    def _insert(self, group: int, feature: Feature, gate: str) -> None:
+        w = self.lines.append
+        cell = f"F{group}[{feature.number}]"
+        w(f" if {gate}:")
+        w(f"  used = True; p.dirty.add({group})")
+        if feature.cap == 0:
+            return
+        if feature.windowed:
+            w(f"  r = {cell}")
+            w("  if not r or t >= r[-1]: r.append(t)")
+            w("  else: insort(r, t)")
+            w(f"  if len(r) > {feature.cap}: del r[0]")
+        else:
+            w(f"  if {cell} < {feature.cap}: {cell} += 1")
+
+    def _audiences(self, handler: Handler, gates: dict[tuple[str, object], str] | None, indent: str) -> None:
+        """Evaluates the handler's audiences, those behind the same gates together."""
+        needed = {number: self._gates(number, gates) for number in handler.audiences} if gates is not None else {}
+        for number in reversed(handler.audiences):
+            for child in self.plan.references(number):
+                if gates is not None:
+                    needed[child] = needed[child] | needed[number]
+        runs: list[tuple[frozenset[str], list[int]]] = []
+        ordered = handler.audiences
+        if not self.referenced & set(ordered):
+            ordered = tuple(sorted(ordered, key=lambda number: sorted(needed.get(number, ()))))
+        for number in ordered:
+            gate = frozenset(needed.get(number, ()))
+            if not runs or runs[-1][0] != gate:
+                runs.append((gate, []))
+            runs[-1][1].append(number)
+        for gate, numbers in runs:
+            inner = indent
+            if gates is not None and not gate:
+                continue
+            if gates is not None and "True" not in gate:
+                self.lines.append(f"{indent}if {' or '.join(sorted(gate))}:")
+                inner = indent + " "
+            self._values(numbers, inner)
+            for number in numbers:
+                self._audience(number, inner)
+
+    def _gates(self, number: int, gates: dict[tuple[str, object], str]) -> frozenset[str]:
+        found: set[str] = set()
+        for leaf in self.plan.leaves(number):
+            if isinstance(leaf, TraitCondition):
+                found.add(gates.get(("trait", leaf.keys[0]), ""))
+            else:
+                feature = self.plan.place(leaf)
+                if feature is not None:
+                    found.add(gates.get(("feature", feature), ""))
+        return frozenset(found - {""})
+
+    def _values(self, numbers: Iterable[int], indent: str) -> None:
+        """The variables that the conditions of some audiences read, each once."""
+        places: dict[tuple[int, int], None] = {}
+        traits: dict[str, None] = {}
+        for number in numbers:
+            for leaf in self.plan.own_leaves(number):
+                place = self.plan.place(leaf)
+                if place is not None:
+                    places[place] = None
+                elif isinstance(leaf, TraitCondition):
+                    traits[leaf.keys[0]] = None
+        for name in traits:
+            self.lines.append(f"{indent}t{self.plan.traits.index(name)} = T.get({name!r}, no_trait)[1]")
+        for group, number in places:
+            key = f"{group}_{number}"
+            if self.plan.groups[group].windowed(number):
+                self.lines.append(f"{indent}r{key} = F{group}[{number}]; n{key} = len(r{key})")
+            else:
+                self.lines.append(f"{indent}n{key} = F{group}[{number}]")
+
+    def _count(self, number: int, indent: str) -> None:
+        if self.counting:
+            self.lines.append(f"{indent}evaluated[{number}] += 1")
+
+    def _audience(self, number: int, indent: str) -> None:
+        """The value of one audience, and the change if it is one."""
+        w = self.lines.append
+        self._count(number, indent)
+        condition = self.plan.audiences[number].condition
+        emitter = self.emitter
+        guard = emitter.guard(condition) if number not in self.referenced else None
+        if guard is None:
+            emitter.emit(condition, f"v{number}", f"x{number}", indent)
+            w(f"{indent}if x{number} < nx: nx = x{number}")
+            test = f"v{number}"
+        else:
+            test = guard[0]
+        w(f"{indent}if {test}:")
+        if guard is not None and guard[1]:
+            w(f"{indent} if x < nx: nx = x")
+        w(f"{indent} if {number} not in m: m.add({number}); out.append((p, {number}, True, now, e))")
+        w(f"{indent}elif {number} in m: m.discard({number}); out.append((p, {number}, False, now, e))")
+

@@ -1,0 +1,128 @@
+"""A project directory becomes a project, or a list of everything that is wrong with it.
+
+Owns: which files there are and in which order they are read: opportune.yml, events.yml, warehouse.yml, audiences/*.yml.
+Invariant: ``load`` returns; whatever the files hold, it raises nothing.
+Not here: the meaning of each file (the ``*_file`` readers beside this one), what definitions mean together (check).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from opportune.audiences.audience_file import Audiences, read_audiences
+from opportune.audiences.check import Definitions, check
+from opportune.audiences.condition_reader import ConditionReader
+from opportune.audiences.diagnostics import Diagnostic, Report, quoted, render
+from opportune.audiences.events_file import read_events
+from opportune.audiences.schema import Span
+from opportune.audiences.settings_file import read_settings
+from opportune.audiences.warehouse_file import ColumnsOf, read_tables
+from opportune.audiences.yaml_tree import Node, read_file
+from opportune.errors import DefinitionError
+from opportune.project import Project
+
+FILES = ("opportune.yml", "events.yml", "warehouse.yml")
+LATER_FILES = ("identity.yml",)
+LATER_DIRECTORIES = ("traits",)
+
+
+def load(directory: Path, columns_of: ColumnsOf | None = None) -> tuple[Project | None, list[Diagnostic]]:
+    """Reads and checks a project.
+
+    Args:
+        directory: where opportune.yml is.
+        columns_of: gives the columns of a warehouse table's file with their types, or raises DefinitionError
+            (``state.warehouse.columns_of``); None takes only what warehouse.yml declares.
+
+    Returns:
+        The project, None if there is any error; and all errors and warnings, in order of file and place.
+    """
+    report = Report()
+    name, settings = read_settings(_documents(directory / FILES[0], report, required=True), report)
+    events = read_events(_documents(directory / FILES[1], report), report)
+    tables = read_tables(_documents(directory / FILES[2], report), directory, columns_of, report)
+    reader, found = ConditionReader(events, tables, report), Audiences()
+    for path in _audience_files(directory, report):
+        read_audiences(read_file(path, report), reader, found, report)
+    _stray_files(directory, report)
+    check(Definitions(found.by_name, found.references, found.complete, settings), report)
+    if report.has_errors:
+        return None, report.diagnostics()
+    audiences = tuple(found.by_name[name] for name in sorted(found.by_name))
+    return Project(name, directory, settings, events.models, tables.tables, audiences), report.diagnostics()
+
+
+def load_project(directory: Path, columns_of: ColumnsOf | None = None) -> Project:
+    """The project of a directory; arguments as ``load``.
+
+    Raises:
+        DefinitionError: its text is the whole report.
+    """
+    project, diagnostics = load(directory, columns_of)
+    if project is None:
+        raise DefinitionError(render(diagnostics))
+    return project
+
+
+def _documents(path: Path, report: Report, *, required: bool = False) -> tuple[Node, ...] | None:
+    if not _there(path):
+        if required:
+            report.error(
+                Span(str(path), 1, 1), f"there is no {path.name} here", f"make one with a line {quoted('name: shop')}"
+            )
+        return ()
+    documents = read_file(path, report)
+    if required and documents == ():
+        report.error(Span(str(path), 1, 1), f"{path.name} is empty", f"it needs a line {quoted('name: shop')}")
+    return documents
+
+
+def _there(path: Path) -> bool:
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _audience_files(directory: Path, report: Report) -> list[Path]:
+    folder = directory / "audiences"
+    if not _there(folder):
+        report.warning(Span(str(folder), 1, 1), "there are no audiences", "put one into audiences/NAME.yml")
+        return []
+    paths = _listed(folder, report)
+    files = [path for path in paths if path.suffix == ".yml"]
+    for path in paths:
+        if path.suffix == ".yaml":
+            report.error(Span(str(path), 1, 1), "audience files end in `.yml`", "rename it")
+        elif path.suffix != ".yml" and path.is_dir():
+            report.warning(Span(str(path), 1, 1), "directories inside of audiences/ are not read", "move its files up")
+    if not files and paths == []:
+        report.warning(Span(str(folder), 1, 1), "there are no audiences", "put one into audiences/NAME.yml")
+    return files
+
+
+def _stray_files(directory: Path, report: Report) -> None:
+    for path in _listed(directory, report):
+        start = Span(str(path), 1, 1)
+        if path.name in LATER_FILES or (path.name in LATER_DIRECTORIES and _listed(path, report)):
+            report.error(start, f"{quoted(path.name)} is not in this version yet", "remove it; see docs/language.md")
+        elif path.suffix == ".yaml" and f"{path.stem}.yml" in FILES:
+            report.error(start, f"this file is not read: its name is {quoted(path.stem + '.yml')}", "rename it")
+        elif path.suffix in (".yml", ".yaml") and path.name not in FILES:
+            near = report.did_you_mean(path.name, FILES)
+            if near:
+                report.warning(start, "this file is not read", near)
+
+
+def _listed(directory: Path, report: Report) -> list[Path]:
+    """The entries of a directory in order of name, hidden ones left out."""
+    try:
+        return sorted(path for path in directory.iterdir() if not path.name.startswith("."))
+    except OSError as error:
+        report.error(
+            Span(str(directory), 1, 1), f"the directory cannot be read: {error.strerror}", "check its permissions"
+        )
+        return []

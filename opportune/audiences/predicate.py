@@ -1,0 +1,178 @@
+"""Predicates made executable: a function for any value, and a short expression for the usual one.
+
+Owns: what a comparison means for a value of any type, for a list, and for nothing (LANGUAGE.md section 3).
+Invariant: ``inline`` and ``function`` agree on every value.
+Not here: reading predicates from YAML (opportune.audiences.loader), where the value comes from (opportune.decode).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any, TypeAlias
+
+import re2
+from msgspec import UNSET, UnsetType
+
+from opportune.audiences.schema import Comparison, Predicate, Scalar
+from opportune.event import instant_ms
+
+Test: TypeAlias = Callable[[Any], bool]
+NUMBERS = frozenset({int, Decimal})
+ABSENT = frozenset({UnsetType, type(None)})
+SYMBOLS = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
+
+
+class Elements(list[Any]):
+    """The values that a path through a list leads to; unlike a list at the end of a path, none of them is a list."""
+
+
+def walk(value: Any, keys: tuple[str, ...]) -> Any:
+    """The value at the end of a path.
+
+    Args:
+        value: where the path starts: a decoded JSON value, or UNSET.
+        keys: the keys still to go.
+
+    Returns:
+        The value; ``Elements`` where the path went through a list; UNSET where there is nothing.
+    """
+    for position, key in enumerate(keys):
+        if isinstance(value, dict):
+            value = value.get(key, UNSET)
+        elif isinstance(value, list):
+            return Elements(leaf for element in value for leaf in flat(walk(element, keys[position:])))
+        else:
+            return UNSET
+    return value
+
+
+def flat(value: Any) -> list[Any]:
+    """The scalars and objects in a value: lists are opened to any depth, null and UNSET are nothing."""
+    if isinstance(value, list):
+        return [leaf for element in value for leaf in flat(element)]
+    return [] if value is None or value is UNSET else [value]
+
+
+def kind(value: Any) -> str:
+    """The type within which a value is compared."""
+    if isinstance(value, str):
+        return "string"
+    if isinstance(value, bool):
+        return "boolean"
+    return "number" if isinstance(value, int | Decimal) else "object"
+
+
+def equal(left: Any, right: Any) -> bool:
+    """Equality within one type: 1 and 1.0 are equal, 1 and true are not."""
+    return kind(left) == kind(right) != "object" and bool(left == right)
+
+
+def compare(comparison: Comparison, instants: bool) -> Callable[[Any, bool], bool]:
+    """A comparison as a function of one scalar and whether it is an element of a list at the end of a path."""
+    op, operand = comparison.op, comparison.operand
+    if op == "exists":
+        return lambda value, element: bool(operand)
+    if op in ("in", "not_in"):
+        assert isinstance(operand, tuple)
+        return lambda value, element: any(equal(value, one) for one in operand) == (op == "in")
+    assert not isinstance(operand, tuple)
+    if op in ("eq", "ne"):
+        return lambda value, element: equal(value, operand) == (op == "eq")
+    if op in SYMBOLS:
+        return _ordered(op, operand)
+    return _text(op, operand)
+
+
+def _ordered(op: str, operand: Scalar) -> Callable[[Any, bool], bool]:
+    wanted = kind(operand)
+    if wanted == "boolean":
+        return lambda value, element: False
+    order: dict[str, Callable[[Any], bool]] = {
+        "gt": lambda value: value > operand,
+        "gte": lambda value: value >= operand,
+        "lt": lambda value: value < operand,
+        "lte": lambda value: value <= operand,
+    }
+    holds = order[op]
+    return lambda value, element: kind(value) == wanted and holds(value)
+
+
+def _text(op: str, operand: Scalar) -> Callable[[Any, bool], bool]:
+    if op == "contains":
+        return lambda value, element: (
+            equal(value, operand)
+            if element
+            else isinstance(value, str) and isinstance(operand, str) and operand in value
+        )
+    if not isinstance(operand, str):
+        return lambda value, element: False
+    if op == "starts_with":
+        return lambda value, element: isinstance(value, str) and value.startswith(operand)
+    if op == "ends_with":
+        return lambda value, element: isinstance(value, str) and value.endswith(operand)
+    search = re2.compile(operand).search
+    return lambda value, element: isinstance(value, str) and search(value) is not None
+
+
+def function(predicate: Predicate, *, parsed: bool = False) -> Test:
+    """The predicate as a function of any value.
+
+    Args:
+        predicate: what to test.
+        parsed: instants come as milliseconds already (columns of a table), not as ISO text.
+
+    Returns:
+        A function of a decoded JSON value, ``Elements`` or UNSET.
+    """
+    read = predicate.instants and not parsed
+    negative = [compare(c, read) for c in predicate.comparisons if c.op in ("ne", "not_in")]
+    positive = [compare(c, read) for c in predicate.comparisons if c.op not in ("ne", "not_in")]
+    missing = all(c.op == "exists" and c.operand is False for c in predicate.comparisons)
+
+    def holds(value: Any) -> bool:
+        listed = isinstance(value, list)
+        values = flat(value)
+        if not values:
+            return missing
+        if read:
+            values = [_instant(one) for one in values]
+        element = listed and not isinstance(value, Elements)
+        return all(test(one, element) for test in negative for one in values) and (
+            not positive or any(all(test(one, element) for test in positive) for one in values)
+        )
+
+    return holds
+
+
+def _instant(value: Any) -> Any:
+    """An instant's text as milliseconds; anything else becomes a value of no comparable type."""
+    if isinstance(value, str):
+        try:
+            return instant_ms(value)
+        except ValueError:
+            return {}
+    return {}
+
+
+def inline(predicate: Predicate, variable: str, name: str) -> str:
+    """The predicate as a Python expression.
+
+    Args:
+        predicate: what to test.
+        variable: the local variable that holds the value.
+        name: what the predicate's function is called where the expression runs.
+
+    Returns:
+        An expression that is fast for the usual type of value and calls the function for any other.
+    """
+    if len(predicate.comparisons) != 1 or predicate.instants:
+        return f"{name}({variable})"
+    op, operand = predicate.comparisons[0].op, predicate.comparisons[0].operand
+    otherwise = f"{variable}.__class__ is list_class and {name}({variable})"
+    if op == "eq" and isinstance(operand, str):
+        return f"({variable} == {operand!r} or {otherwise})"
+    if op in SYMBOLS and not isinstance(operand, tuple | str | bool):
+        literal = repr(operand) if isinstance(operand, int) else f"Decimal({str(operand)!r})"
+        return f"({variable} {SYMBOLS[op]} {literal} if {variable}.__class__ in NUMBERS else {name}({variable}))"
+    return f"{name}({variable})"

@@ -1,0 +1,185 @@
+"""The tree of a definition: conditions, predicates, audiences, event models, tables.
+
+Owns: the nodes, all immutable; equal meaning is equal value (spans do not take part in the comparison of meaning: use
+``meaning()``). The loader makes them from YAML (opportune.audiences.loader); the plan compiler and the reference
+evaluator of the tests read them. LANGUAGE.md, kept as docs/language.md, is what they mean.
+Not here: YAML, positions in files (opportune.audiences.diagnostics), evaluation (opportune.audiences.compiler).
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Literal, TypeAlias
+
+import msgspec
+
+Scalar: TypeAlias = str | int | Decimal | bool
+"""A value of a definition. Numbers are int or Decimal, at most nine decimal places; never float."""
+
+ValueType: TypeAlias = Literal["string", "number", "boolean", "timestamp"]
+CallType: TypeAlias = Literal["track", "page", "screen", "identify", "group", "alias"]
+Operator: TypeAlias = Literal[
+    "eq", "ne", "gt", "gte", "lt", "lte", "in", "not_in", "contains", "starts_with", "ends_with", "matches", "exists"
+]
+
+
+class Span(msgspec.Struct, frozen=True):
+    """Where a node stands in its file: 1-based line and column."""
+
+    file: str
+    line: int
+    column: int
+
+
+class Comparison(msgspec.Struct, frozen=True):
+    """One comparison with a constant.
+
+    ``operand`` is a scalar; for ``in`` and ``not_in`` a tuple of scalars; for ``exists`` a bool; for ``matches`` the
+    RE2 expression. Where the predicate compares instants, the operands are integers: milliseconds since the epoch.
+    Comparisons are equal where they mean the same: in definitions true is not 1, as it is in Python.
+    """
+
+    op: Operator
+    operand: Scalar | tuple[Scalar, ...]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Comparison) and self._typed() == other._typed()
+
+    def __hash__(self) -> int:
+        return hash(self._typed())
+
+    def _typed(self) -> tuple[object, ...]:
+        operands = self.operand if isinstance(self.operand, tuple) else (self.operand,)
+        return self.op, *((isinstance(operand, bool), operand) for operand in operands)
+
+
+class Predicate(msgspec.Struct, frozen=True):
+    """All of its comparisons must hold. ``instants``: the value is ISO text that the schema declares a timestamp."""
+
+    comparisons: tuple[Comparison, ...]
+    instants: bool = False
+
+
+class Path(msgspec.Struct, frozen=True):
+    """A path into a message: a root object and the keys below it, for example properties / cart / total."""
+
+    root: Literal["properties", "context", "traits"]
+    keys: tuple[str, ...]
+
+
+class Where(msgspec.Struct, frozen=True):
+    """One entry of ``where``: the value at the path satisfies the predicate."""
+
+    path: Path
+    predicate: Predicate
+
+
+class EventModel(msgspec.Struct, frozen=True):
+    """Which messages are an event of this name.
+
+    Args:
+        name: the name that definitions use.
+        type: the call type of the messages.
+        raw_name: for track the ``event`` field, for page and screen the ``name`` field (None: any); None for the others.
+        where: further conditions on the message, all of which hold.
+    """
+
+    name: str
+    type: CallType
+    raw_name: str | None
+    where: tuple[Where, ...] = ()
+
+
+class EventCondition(msgspec.Struct, frozen=True):
+    """How often events of a model that satisfy ``where`` happened within a window (None: ever)."""
+
+    model: EventModel
+    where: tuple[Where, ...]
+    times: Predicate
+    within_ms: int | None
+    span: Span | None = None
+
+
+class TraitCondition(msgspec.Struct, frozen=True):
+    """The current value of a trait of identify calls. ``keys``: the trait's name, then keys inside its value."""
+
+    keys: tuple[str, ...]
+    predicate: Predicate
+    span: Span | None = None
+
+
+class AttributeCondition(msgspec.Struct, frozen=True):
+    """The current value of a column of the profile's row in a warehouse table."""
+
+    table: str
+    column: str
+    predicate: Predicate
+    span: Span | None = None
+
+
+class AudienceCondition(msgspec.Struct, frozen=True):
+    """Member of another audience."""
+
+    name: str
+    span: Span | None = None
+
+
+class All(msgspec.Struct, frozen=True):
+    """Each of the conditions holds; never empty."""
+
+    conditions: tuple[Condition, ...]
+    span: Span | None = None
+
+
+class Any(msgspec.Struct, frozen=True):
+    """One of the conditions holds; never empty."""
+
+    conditions: tuple[Condition, ...]
+    span: Span | None = None
+
+
+class Not(msgspec.Struct, frozen=True):
+    """None of the conditions holds (``none:`` in YAML); never empty."""
+
+    conditions: tuple[Condition, ...]
+    span: Span | None = None
+
+
+Condition: TypeAlias = EventCondition | TraitCondition | AttributeCondition | AudienceCondition | All | Any | Not
+
+
+class Audience(msgspec.Struct, frozen=True):
+    """A named condition. ``start_empty``: a new audience does not wait for its windows to be covered."""
+
+    name: str
+    condition: Condition
+    description: str = ""
+    start_empty: bool = False
+    span: Span | None = None
+
+
+class Table(msgspec.Struct, frozen=True):
+    """A warehouse table.
+
+    Args:
+        name: the name that definitions use.
+        source: a local Parquet, Arrow IPC or CSV file, relative to the project directory.
+        key: the key column.
+        namespace: the identifier namespace of the key (``user_id`` unless said otherwise).
+        columns: declared types of columns, by name; columns not named here take the file's own type.
+        order_by: of several rows with one key the greatest value in this column holds; None: such a table is refused.
+    """
+
+    name: str
+    source: str
+    key: str
+    namespace: str = "user_id"
+    columns: dict[str, ValueType] = {}
+    order_by: str | None = None
+
+
+def meaning(node: Condition) -> Condition:
+    """The node without the positions of its text, so that equal meaning compares and hashes equal."""
+    if isinstance(node, All | Any | Not):
+        return type(node)(tuple(meaning(child) for child in node.conditions))
+    return msgspec.structs.replace(node, span=None)

@@ -1,0 +1,194 @@
+"""warehouse.yml: tables, and what a column in a definition means.
+
+Owns: from ``column`` or ``table.column`` to the one table that has it, and the column's type.
+Not here: reading tables (state.warehouse), which hands in ``columns_of`` so that nothing here knows file formats.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TypeAlias
+
+import msgspec
+
+from opportune.audiences.diagnostics import Report, Unreadable, listed, printable, quoted
+from opportune.audiences.events_file import type_of
+from opportune.audiences.fields import Fields, fields_of, mapping_of, text_of
+from opportune.audiences.schema import Span, Table, ValueType
+from opportune.audiences.yaml_tree import Node
+from opportune.errors import DefinitionError
+from opportune.identity import NAMESPACES
+
+ColumnsOf: TypeAlias = Callable[[Table, Path], Mapping[str, ValueType]]
+"""The columns of a table's file with their types; raises DefinitionError."""
+
+TABLE_KEYS = ("source", "key", "namespace", "columns", "order_by")
+LATER_KEYS = ("refresh", "interval", "incremental", "query", "connection", "format", "indexes")
+
+
+class Column(msgspec.Struct, frozen=True):
+    """A column that a definition means. ``declared``: warehouse.yml gives its type, so that a clash is an error."""
+
+    table: str
+    name: str
+    type: ValueType | None
+    declared: bool
+
+
+class Tables:
+    """The tables of a project.
+
+    Args:
+        tables: by name.
+        in_files: the columns that the tables' files have, by table; a table that is missing here was not looked at.
+        complete: False where warehouse.yml could not be read, so that an unknown column says nothing.
+    """
+
+    def __init__(
+        self, tables: dict[str, Table], in_files: Mapping[str, Mapping[str, ValueType]], *, complete: bool = True
+    ) -> None:
+        self.tables = tables
+        self.complete = complete
+        self._in_files = in_files
+        self._columns = {name: self._known(table) for name, table in tables.items()}
+
+    def resolve(self, text: str, report: Report) -> Column:
+        """The column that ``column`` or ``table.column`` means.
+
+        Raises:
+            Unreadable: no table has it, or several do.
+        """
+        table_name, dot, column = text.partition(".")
+        if dot and table_name in self.tables:
+            if self._has(table_name, column):
+                return self._column(table_name, column)
+            known = self._columns[table_name]
+            hint = report.did_you_mean(column, known, f"its columns: {listed(sorted(known))}")
+            raise Unreadable(f"the table {quoted(table_name)} has no column {quoted(column)}", hint)
+        owners = [name for name in self.tables if self._has(name, text)]
+        if len(owners) == 1:
+            return self._column(owners[0], text)
+        if owners:
+            names = listed(f"{name}.{text}" for name in owners)
+            raise Unreadable(f"several tables have a column {quoted(text)}", f"write one of {names}")
+        raise Unreadable(f"no table has a column {quoted(text)}", self._hint(text, report))
+
+    def _known(self, table: Table) -> dict[str, ValueType | None]:
+        columns: dict[str, ValueType | None] = {table.key: None}
+        columns.update(self._in_files.get(table.name, {}))
+        columns.update(table.columns)
+        return columns
+
+    def _has(self, table: str, column: str) -> bool:
+        if column in self._columns[table]:
+            return bool(column)
+        # Neither declared nor looked up: any column may be there, which loading the table will tell.
+        return bool(column) and table not in self._in_files and not self.tables[table].columns
+
+    def _column(self, table: str, column: str) -> Column:
+        return Column(table, column, self._columns[table].get(column), column in self.tables[table].columns)
+
+    def _hint(self, text: str, report: Report) -> str:
+        if not self.tables:
+            return "declare the table and its columns in warehouse.yml"
+        short = {column: column for columns in self._columns.values() for column in columns}
+        long = {f"{table}.{column}": column for table, columns in self._columns.items() for column in columns}
+        return report.did_you_mean(text, {**short, **long}, "declare it in warehouse.yml")
+
+
+def read_tables(
+    documents: tuple[Node, ...] | None, directory: Path, columns_of: ColumnsOf | None, report: Report
+) -> Tables:
+    """The tables of warehouse.yml.
+
+    Args:
+        documents: of the file; None where it could not be read, empty where there is none.
+        directory: of the project; sources are relative to it.
+        columns_of: looks into the tables' files; None leaves them alone.
+        report: takes the errors.
+    """
+    tables: dict[str, Table] = {}
+    in_files: dict[str, Mapping[str, ValueType]] = {}
+    complete = documents is not None
+    for document in documents or ():
+        fields = fields_of(document, "warehouse.yml", ("tables",), report, required=("tables",))
+        node = fields.get("tables") if fields is not None else None
+        mapping = mapping_of(node, "`tables`", report) if node is not None else None
+        complete = complete and mapping is not None
+        for name, entry in mapping.entries if mapping is not None else ():
+            if name.text in tables:
+                report.error(name.span, f"the table {quoted(name.text)} is declared twice")
+                continue
+            table = _table(name.text, name.span, entry, report)
+            if table is None:
+                complete = False
+                continue
+            tables[name.text] = table
+            columns = _in_file(table, name.span, directory, columns_of, report)
+            if columns is not None:
+                in_files[name.text] = columns
+    return Tables(tables, in_files, complete=complete)
+
+
+def _table(name: str, span: Span, node: Node, report: Report) -> Table | None:
+    what = f"the table {quoted(name)}"
+    if not name.strip() or "." in name:
+        report.error(span, f"{quoted(name)} cannot be a table's name", "use letters, digits and `_`")
+        return None
+    fields = fields_of(node, what, TABLE_KEYS, report, later=LATER_KEYS, required=("source", "key"))
+    if fields is None:
+        return None
+    source, key = _text(fields, "source", report), _text(fields, "key", report)
+    namespace = _text(fields, "namespace", report) or NAMESPACES[0]
+    if namespace not in NAMESPACES:
+        hint = report.did_you_mean(namespace, NAMESPACES, f"namespaces: {listed(NAMESPACES)}")
+        report.error(fields.key_span("namespace"), f"there is no namespace {quoted(namespace)}", hint)
+    if source is not None and "://" in source:
+        report.error(fields.key_span("source"), "a source that is not a local file is not in this version yet")
+    columns = _columns(fields, report)
+    order_by = _text(fields, "order_by", report)
+    if source is None or key is None or columns is None:
+        return None
+    return Table(name, source, key, namespace, columns, order_by)
+
+
+def _text(fields: Fields, key: str, report: Report) -> str | None:
+    node = fields.get(key)
+    return text_of(node, quoted(key), report) if node is not None else None
+
+
+def _columns(fields: Fields, report: Report) -> dict[str, ValueType] | None:
+    node = fields.get("columns")
+    if node is None:
+        return {}
+    mapping = mapping_of(node, "`columns`", report)
+    if mapping is None:
+        return None
+    typed = {key.text: type_of(value, f"the type of {quoted(key.text)}", report) for key, value in mapping.entries}
+    found = {name: type_ for name, type_ in typed.items() if type_ is not None}
+    return found if len(found) == len(typed) else None
+
+
+def _in_file(
+    table: Table, span: Span, directory: Path, columns_of: ColumnsOf | None, report: Report
+) -> Mapping[str, ValueType] | None:
+    if columns_of is None:
+        return None
+    try:
+        columns = columns_of(table, directory)
+    except DefinitionError as error:
+        # What is declared is enough to check definitions where the data is not at hand; the job needs the file.
+        excused = bool(table.columns) and not (directory / table.source).exists()
+        for problem in str(error).splitlines():
+            message = f"the file of the table {quoted(table.name)} cannot be used: {printable(problem)}"
+            if excused:
+                report.warning(span, message, "the job will not start without it")
+            else:
+                report.error(span, message)
+        return None
+    for column in (table.key, *filter(None, (table.order_by,)), *table.columns):
+        if column not in columns:
+            hint = report.did_you_mean(column, columns, f"its columns: {listed(sorted(columns))}")
+            report.error(span, f"the file of the table {quoted(table.name)} has no column {quoted(column)}", hint)
+    return columns

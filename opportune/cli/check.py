@@ -1,0 +1,99 @@
+"""``opportune check``: everything that is wrong with a project, or a short summary of it.
+
+Owns: the command's output, as text and as JSON. Exit codes: 0 with a project (warnings allowed), 1 with errors.
+Not here: what is right or wrong (opportune.audiences.loader).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import click
+import msgspec
+
+from opportune.audiences.check import walk
+from opportune.audiences.diagnostics import Diagnostic
+from opportune.audiences.loader import load
+from opportune.audiences.schema import AttributeCondition, EventCondition, Table, TraitCondition, ValueType
+from opportune.project import Project
+
+
+@click.command()
+@click.argument(
+    "directory", metavar="[DIR]", default=".", type=click.Path(exists=True, file_okay=False, path_type=Path)
+)
+@click.option(
+    "--format", "form", type=click.Choice(["text", "json"]), default="text", help="Text for people, JSON for machines."
+)
+def check(directory: Path, form: str) -> None:
+    """Compile the project in DIR and print everything that is wrong with it.
+
+    Exit code 0: the project is right, perhaps with warnings; 1: it has errors; 2: wrong usage.
+    """
+    project, diagnostics = load(directory, columns_of)
+    if form == "json":
+        answer = {
+            "ok": project is not None,
+            "diagnostics": [found.as_json() for found in diagnostics],
+            "project": _summary(project) if project is not None else None,
+        }
+        click.echo(msgspec.json.format(msgspec.json.encode(answer), indent=2))
+    else:
+        _print(project, diagnostics)
+    sys.exit(0 if project is not None else 1)
+
+
+def columns_of(table: Table, directory: Path) -> Mapping[str, ValueType]:
+    """The columns of a table's file, from the room that reads files."""
+    # Imported late: Arrow takes a while to load, and most checks of a project without tables do not need it.
+    from state.warehouse import columns_of as read
+
+    return read(table, directory)
+
+
+def _print(project: Project | None, diagnostics: Sequence[Diagnostic]) -> None:
+    for found in diagnostics:
+        head, _, rest = found.render().partition("\n")
+        click.secho(head, fg="red" if found.severity == "error" else "yellow", err=True)
+        click.echo(rest + "\n" if rest else "", err=True)
+    errors = sum(found.severity == "error" for found in diagnostics)
+    warnings = len(diagnostics) - errors
+    if project is None:
+        click.secho(f"{_counted(errors, 'error')}, {_counted(warnings, 'warning')}", fg="red", err=True)
+        return
+    click.secho(f"{project.name}: {_counted(warnings, 'warning') if warnings else 'all right'}", fg="green")
+    summary = _summary(project)
+    for kind in ("audiences", "events", "traits", "attributes"):
+        names = summary[kind]
+        if names:
+            click.echo(f"  {kind:<11}{len(names):>5}  {_shortened(names)}")
+
+
+def _summary(project: Project) -> dict[str, list[str]]:
+    """What the project's audiences use, in order of name."""
+    events, traits, attributes = set(), set(), set()
+    for audience in project.audiences:
+        for node in walk(audience.condition):
+            if isinstance(node, EventCondition):
+                events.add(node.model.name)
+            elif isinstance(node, TraitCondition):
+                traits.add(".".join(node.keys))
+            elif isinstance(node, AttributeCondition):
+                attributes.add(f"{node.table}.{node.column}")
+    return {
+        "audiences": [audience.name for audience in project.audiences],
+        "events": sorted(events),
+        "traits": sorted(traits),
+        "attributes": sorted(attributes),
+    }
+
+
+def _shortened(names: Sequence[str], most: int = 80) -> str:
+    text = ", ".join(names)
+    return text if len(text) <= most else f"{text[: most - 3].rsplit(', ', 1)[0]}, ..."
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,73 @@
+"""``opportune subscribe``: the membership changes of a project as JSON lines.
+
+Owns: the command's options and output. Not here: what is a repeat (flows.subscriber).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from threading import Event
+from typing import TYPE_CHECKING
+
+import click
+
+from opportune.audiences.loader import load_project
+from opportune.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from opportune.membership import MembershipChange
+
+
+@click.command()
+@click.argument(
+    "directory", metavar="[DIR]", default=".", type=click.Path(exists=True, file_okay=False, path_type=Path)
+)
+@click.option("--audience", metavar="NAME", help="Only the changes of this audience.")
+@click.option("--from-beginning", is_flag=True, help="Start with what the topic has, not with what comes.")
+@click.option("--seconds", type=click.FloatRange(min=0), help="End by itself after this time.")
+def subscribe(directory: Path, audience: str | None, from_beginning: bool, seconds: float | None) -> None:
+    """Print the membership changes of the project in DIR as JSON lines, until Ctrl-C.
+
+    Repeats are dropped and counted; the counts are told on standard error at the end.
+    """
+    # Imported late: Kafka's client is not needed for --help.
+    from flows.kafka_config import consumer_config, with_environment
+    from flows.kafka_errors import connect
+    from flows.logs import configure
+    from flows.subscriber import Subscriber
+
+    configure()
+    project = load_project(directory)
+    if audience is not None and audience not in {each.name for each in project.audiences}:
+        raise ConfigurationError(f"there is no audience {audience} in {directory}: `opportune check` lists them.")
+    stop = Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    if seconds is not None:
+        signal.signal(signal.SIGALRM, lambda *_: stop.set())
+        signal.setitimer(signal.ITIMER_REAL, max(seconds, 0.001))
+    kafka = with_environment(project.settings.kafka, os.environ)
+    connect(kafka, stop)
+    subscriber = Subscriber(consumer_config(kafka), project.settings.topics.memberships, from_end=not from_beginning)
+    try:
+        while not stop.is_set():
+            _print([change for change in subscriber.poll(0.2) if audience in (None, change.audience)])
+    except BrokenPipeError:
+        # Whoever read the lines has enough; what is left in the buffer must not raise again at exit.
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - stays open until the process ends
+    finally:
+        subscriber.close()
+    known = subscriber.known
+    click.echo(f"{known.changes} changes, {known.repeats} repeats dropped", err=True)
+
+
+def _print(changes: list[MembershipChange]) -> None:
+    import msgspec
+
+    for change in changes:
+        sys.stdout.write(msgspec.json.encode(change).decode() + "\n")
+    if changes:
+        sys.stdout.flush()

@@ -1,0 +1,234 @@
+"""What a message says of itself, whatever its name: time, identifiers, and why it may be refused.
+
+Owns: the reasons of refusal, the reading of instants and numbers, effective time, and which identifier an event has.
+Not here: decoding of bytes (opportune.decode), what a profile does with an event (opportune.audiences.compiler).
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from decimal import ROUND_HALF_EVEN, Context, Decimal
+from typing import Any
+
+from opportune.errors import RejectedEvent
+from opportune.identity import ProfileId, profile_id
+
+REASONS = {
+    "not_json": "the bytes are not one JSON document",
+    "bad_shape": "the document is not an object, or an identifier or id in it is not text or a number",
+    "bad_type": "the message's type is not one of track, page, screen, identify, group, alias",
+    "no_identifier": "there is neither a userId nor an anonymousId",
+    "blocked_identifier": "every identifier is a value that stands for nobody, such as null or 0",
+    "bad_time": "a time is there and is not ISO 8601 text",
+    "too_large": "the record is larger than event_bytes_max",
+    "too_late": "the event is older than clock.lateness",
+    "poison": "the record killed the process again and again",
+    "refused_by_broker": "the broker refuses to store a record that we made",
+}
+"""Why a record is a dead letter: the word in its header, and what it means."""
+
+CALL_TYPES = frozenset({"track", "page", "screen", "identify", "group", "alias"})
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+NAIVE_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - only to print with a Z
+MILLISECOND = timedelta(milliseconds=1)
+NINE_PLACES = Decimal("1e-9")
+CACHED_MAX = 100_000
+
+
+def instant_ms(text: str) -> int:
+    """Reads ISO 8601: a date, or a date and a time.
+
+    Args:
+        text: without an offset it is UTC; digits finer than milliseconds are cut off.
+
+    Returns:
+        Milliseconds since the epoch.
+
+    Raises:
+        ValueError: the text is not ISO 8601, or outside the years 1 to 9999.
+    """
+    if len(text) > 10 and "T" not in text and " " not in text and "t" not in text:
+        raise ValueError(f"not a date and time: {text[:40]!r}")
+    try:
+        moment = datetime.fromisoformat(text.upper())
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        return (moment - EPOCH) // MILLISECOND
+    except OverflowError as error:
+        raise ValueError(str(error)) from error
+
+
+class Instants:
+    """Reads instants fast: the second's text is looked up, the milliseconds are added.
+
+    Calling it is ``instant_ms`` for any text; the usual shapes cost two dictionary look-ups.
+    """
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, int] = {}
+        zones = ("Z", "+00:00", "")
+        self.suffixes = {zone: 0 for zone in zones} | {f".{ms:03d}{zone}": ms for ms in range(1000) for zone in zones}
+
+    def __call__(self, text: str) -> int:
+        try:
+            return self.seconds[text[:19]] + self.suffixes[text[19:]]
+        except KeyError:
+            return self._read(text)
+
+    def _read(self, text: str) -> int:
+        moment = instant_ms(text)
+        rest = self.suffixes.get(text[19:])
+        if rest is not None and text[4:5] == "-" and text[10:11] in ("T", " ") and text[16:17] == ":":
+            if len(self.seconds) >= CACHED_MAX:
+                self.seconds.clear()
+            self.seconds[text[:19]] = moment - rest
+        return moment
+
+
+def iso_text(ms: int) -> str:
+    """An instant as ISO 8601 in UTC with milliseconds."""
+    return (NAIVE_EPOCH + timedelta(milliseconds=ms)).isoformat(timespec="milliseconds") + "Z"
+
+
+def nine_places(number: Decimal) -> Decimal:
+    """A number to nine decimal places, half even; exact for any size."""
+    exponent = number.as_tuple().exponent
+    if not isinstance(exponent, int) or exponent >= -9:
+        return number
+    digits = max(number.adjusted(), 0) + 12
+    return number.quantize(NINE_PLACES, context=Context(prec=digits, rounding=ROUND_HALF_EVEN))
+
+
+class Numbers(dict[str, Decimal]):
+    """Decimal of the text of a JSON number with a point or exponent, looked up by text: prices repeat."""
+
+    def __missing__(self, text: str) -> Decimal:
+        number = nine_places(Decimal(text))
+        if len(self) >= CACHED_MAX:
+            self.clear()
+        self[text] = number
+        return number
+
+
+BLOCKED = frozenset(
+    {"null", "none", "undefined", "nil", "nan", "0", "-1", "anonymous", "guest", "unknown", "user", "test"}
+    | {"[object object]"}
+)
+ZEROS = re.compile(r"[0-]+")
+
+
+def blocked(value: str) -> bool:
+    """Whether a trimmed identifier value stands for nobody, in any case of letters."""
+    return value.lower() in BLOCKED or ZEROS.fullmatch(value) is not None
+
+
+class Person:
+    """Whom an event names: the strongest identifier that is not blocked.
+
+    Attributes:
+        id: the profile's id.
+        namespace, value: the identifier.
+        salt: 64 bits of the id, mixed into message ids so that each profile has its own.
+        known: whether the profile is known to exist; set by the actor that has seen it.
+    """
+
+    __slots__ = ("id", "known", "namespace", "salt", "shard", "value")
+
+    def __init__(self, namespace: str, value: str, shards: int) -> None:
+        self.namespace = namespace
+        self.value = value
+        self.id: ProfileId = profile_id(namespace, value)
+        self.salt = int.from_bytes(self.id[8:], "big")
+        self.shard = (self.id[0] << 8 | self.id[1]) * shards >> 16
+        self.known = False
+
+
+class People:
+    """Finds the person of an event; remembers a bounded number of them.
+
+    Args:
+        shards: how many shards there are.
+        remembered_max: beyond this many the memory starts anew.
+    """
+
+    def __init__(self, shards: int, remembered_max: int = 200_000) -> None:
+        self.shards = shards
+        self.remembered_max = remembered_max
+        self.by_user: dict[Any, Person] = {}
+        self.by_anonymous: dict[Any, Person] = {}
+
+    def find(self, user: str | int | Decimal | None, anonymous: str | int | Decimal | None) -> Person:
+        """The person of an event's two identifiers.
+
+        Raises:
+            RejectedEvent: there is no identifier, or only blocked ones.
+        """
+        refused = "no_identifier"
+        for namespace, raw, memory in (
+            ("user_id", user, self.by_user),
+            ("anonymous_id", anonymous, self.by_anonymous),
+        ):
+            if raw is None:
+                continue
+            text = identifier_text(raw)
+            if not text:
+                continue
+            if blocked(text):
+                refused = "blocked_identifier"
+                continue
+            person = memory.get(raw)
+            if person is None:
+                if len(memory) >= self.remembered_max:
+                    memory.clear()
+                person = memory[raw] = Person(namespace, text, self.shards)
+            return person
+        raise RejectedEvent(refused)
+
+
+def identifier_text(raw: str | int | Decimal) -> str:
+    """An identifier's value: text without surrounding white space; a number is its text, 5.0 as 5."""
+    if isinstance(raw, str):
+        return raw.strip()
+    if isinstance(raw, Decimal) and raw == raw.to_integral_value():
+        return str(int(raw))
+    return str(raw)
+
+
+def effective_ms(
+    instants: Instants,
+    timestamp: str | None,
+    original: str | None,
+    sent: str | None,
+    received: str | None,
+    arrival_ms: int | None,
+) -> int | None:
+    """The time at which an event counts, before it is cut to its arrival.
+
+    Args:
+        instants: the reader of instants.
+        timestamp, original, sent, received: the four times of a message, ISO 8601 or None.
+        arrival_ms: the record's arrival, where it has one.
+
+    Returns:
+        Milliseconds since the epoch, cut to ``received`` where the event claims to be later; None where nothing says.
+
+    Raises:
+        RejectedEvent: ``bad_time``, when one of the four is there and unreadable.
+    """
+    try:
+        at = None if timestamp is None else instants(timestamp)
+        from_original = None if original is None else instants(original)
+        from_sent = None if sent is None else instants(sent)
+        from_received = None if received is None else instants(received)
+    except ValueError as error:
+        raise RejectedEvent("bad_time", str(error)) from error
+    if at is None and from_original is not None:
+        at = from_original
+        if from_received is not None and from_sent is not None:
+            at += from_received - from_sent
+    if at is None:
+        at = from_received if from_received is not None else arrival_ms
+    if at is not None and from_received is not None and at > from_received:
+        return from_received
+    return at

@@ -1,0 +1,87 @@
+"""A profile's head while it is worked on and as it is stored.
+
+Owns: ``Profile``: what is true of a person whatever events they have; and the firing of what time alone changes.
+The head is stored as a msgpack array of the fields in their order; the last four belong to the work in memory and are
+stored as nil. Feature groups are stored beside it, one value each (state.keys).
+
+Invariant: for every audience, the least of the dues of the handlers that can evaluate it is not after the next instant
+at which it can change. So dues are lower bounds: firing early costs an evaluation and changes nothing.
+Not here: features and their evaluation (opportune.audiences.compiler), timers on disk (flows.actor).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol, TypeAlias
+
+import msgspec
+
+NEVER = 1 << 60
+"""An instant that does not come."""
+
+
+class Profile(msgspec.Struct, array_like=True, gc=False):
+    """A person.
+
+    Args:
+        version: of the last membership change.
+        now: the last instant at which something was applied, milliseconds.
+        timer: the due instant of the timer key that is in the store; 0: none. May be earlier than ``due``, never later.
+        due: the least of ``dues``.
+        dues: by handler number, the earliest instant at which an audience that it evaluates may change by time alone.
+        members: the numbers of the audiences that the person is in.
+        identifiers: ``namespace:value`` texts, the founding one first.
+        id: the profile id (memory only, as all below).
+        row: the warehouse rows' used columns, by table number; None where there is no row.
+        groups: feature groups by number: bytes as stored, None where nothing is stored, or opened.
+        dirty: the numbers of the groups to store.
+    """
+
+    version: int = 0
+    now: int = 0
+    timer: int = 0
+    due: int = NEVER
+    dues: dict[int, int] = {}
+    members: set[int] = set()
+    identifiers: list[str] = []
+    id: Any = None
+    row: Any = None
+    groups: Any = None
+    dirty: Any = None
+
+
+Change: TypeAlias = tuple[Profile, int, bool, int, Any]
+"""Profile, audience number, entered, instant, and what did it: the event, None for time, or a cause's name."""
+
+
+class Evaluate(Protocol):
+    """Evaluates the audiences of one handler at an instant; returns the earliest instant at which one may change."""
+
+    def __call__(self, profile: Profile, now: int, out: list[Change], by: Any, /) -> int: ...
+
+
+def advance(profile: Profile, until: int, out: list[Change], evaluate: Sequence[Evaluate]) -> None:
+    """Fires, in order, everything that is due before an instant.
+
+    Args:
+        profile: its groups that the due handlers read must be there.
+        until: milliseconds, exclusive.
+        out: takes the changes.
+        evaluate: the plan's evaluations by handler number.
+    """
+    while profile.due < until:
+        fire(profile, profile.due, out, evaluate, None)
+
+
+def fire(profile: Profile, now: int, out: list[Change], evaluate: Sequence[Evaluate], by: Any) -> None:
+    """Evaluates at ``now`` what is due by then, and finds the new dues."""
+    dues = profile.dues
+    for handler in [number for number, due in dues.items() if due <= now]:
+        due = evaluate[handler](profile, now, out, by)
+        if due == NEVER:
+            del dues[handler]
+        else:
+            dues[handler] = due
+    profile.due = min(dues.values(), default=NEVER)
+    if profile.now < now:
+        profile.now = now

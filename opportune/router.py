@@ -1,0 +1,123 @@
+"""Which shard an event goes to, and whether it has to go at all.
+
+Owns: the one loop over all events of a poll: refuse what is wrong, find the effective time, the person and the action;
+stop here with an event that touches nothing and brings nobody new.
+Invariant: an event that is stopped would change nothing (DESIGN.md section 4): its person exists and no condition
+mentions its kind. Here, and not in the actor, since most events of most topics are such.
+Not here: bytes (opportune.decode), what the person's shard does (flows.actor).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from opportune.compiled import Compiled
+from opportune.decode import Event
+from opportune.errors import RejectedEvent
+from opportune.event import CALL_TYPES, Instants, People, Person, effective_ms
+
+
+class Router:
+    """Routes the events of one process.
+
+    Args:
+        compiled: the project.
+        shards: how many shards there are.
+
+    Attributes:
+        counts: what happened, by word: ``untouched``, ``clamped``.
+    """
+
+    def __init__(self, compiled: Compiled, shards: int) -> None:
+        self.compiled = compiled
+        self.people = People(shards)
+        self.instants = Instants()
+        self.lateness_ms = compiled.project.settings.clock.lateness_ms
+        self.bytes_max = compiled.project.settings.event_bytes_max
+        self.untouched = 0
+        self.clamped = 0
+
+    def route(
+        self,
+        records: Sequence[Any],
+        values: Sequence[bytes | None],
+        arrivals: Sequence[int],
+        deliver: Sequence[Callable[[Event], None]],
+    ) -> list[tuple[Any, RejectedEvent]]:
+        """Hands events to their shards.
+
+        Args:
+            records: where each message comes from; an event keeps its record as ``origin``.
+            values: the messages' bytes.
+            arrivals: the messages' arrivals, milliseconds.
+            deliver: by shard, what takes an event.
+
+        Returns:
+            The records that are refused, and why.
+        """
+        refusals: list[tuple[int, RejectedEvent]] = []
+        events = self.compiled.event_type.decode_all(values, refusals, self.bytes_max)
+        refused = [(records[place], refusal) for place, refusal in refusals]
+        tracks, other = self.compiled.tracks, self.compiled.action
+        seconds, suffixes = self.instants.seconds, self.instants.suffixes
+        users, strangers = self.people.by_user, self.people.by_anonymous
+        lateness, untouched = self.lateness_ms, 0
+        for record, event, arrival in zip(records, events, arrivals, strict=True):
+            if event is None:
+                continue
+            try:
+                if event.type == "track":
+                    action = tracks.get(event.event)
+                elif event.type in CALL_TYPES:
+                    action = other(event)
+                else:
+                    raise RejectedEvent("bad_type", f"type is {event.type[:40]!r}")
+                text = event.timestamp
+                if (
+                    text is None
+                    or event.receivedAt is not None
+                    or event.originalTimestamp is not None
+                    or event.sentAt is not None
+                ):
+                    at = self.effective(event, arrival)
+                else:
+                    try:
+                        at = seconds[text[:19]] + suffixes[text[19:]]
+                    except KeyError:
+                        at = self.effective(event, arrival)
+                if at > arrival:
+                    at = arrival
+                    self.clamped += 1
+                elif at < arrival - lateness:
+                    raise RejectedEvent("too_late", f"{arrival - at} ms behind")
+                user = event.userId
+                person = strangers.get(event.anonymousId) if user is None else users.get(user)
+                if person is None:
+                    person = self.person(event)
+                if action is None and person.known:
+                    untouched += 1
+                    continue
+            except RejectedEvent as refusal:
+                refused.append((record, refusal))
+                continue
+            event.person = person
+            event.at = at
+            event.arrival = arrival
+            event.origin = record
+            event.handler = action
+            deliver[person.shard](event)
+        self.untouched += untouched
+        return refused
+
+    def person(self, event: Event) -> Person:
+        """The person of an event. Raises ``RejectedEvent`` where it names nobody."""
+        return self.people.find(event.userId, event.anonymousId)
+
+    def effective(self, event: Event, arrival: int) -> int:
+        """The effective time of an event with any of its four times, not yet cut to its arrival."""
+        at = effective_ms(
+            self.instants, event.timestamp, event.originalTimestamp, event.sentAt, event.receivedAt, arrival
+        )
+        assert at is not None
+        return at

@@ -1,0 +1,126 @@
+"""How far a shard has read: applied positions of its inputs, and the last mail of each sender.
+
+Owns: the values ``applied`` and ``channels`` of the meta family, each one value whatever the number of partitions::
+
+    applied   (topic_id:16 | partition:u32 | offset:i64 | time_ms:i64)*      in order of first use
+    channels  (sender:u32 | generation:u64 | sequence:u64)*                  in order of first use
+
+``offset`` is the offset to read next, as Kafka counts positions: all below it is applied. ``time_ms`` is the log time
+that the partition was read to. A topic that was made anew has another id, so its positions are other ones.
+Invariant: encoding is one copy of a buffer that ``advance`` writes into; a row never moves.
+Not here: comparing with what the broker has (flows.sources), log time (flows.hub).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from struct import Struct
+
+from opportune.errors import StateError
+
+_APPLIED = Struct(">16sIqq")
+_APPLIED_TAIL = Struct(">qq")
+_APPLIED_AT = _APPLIED.size - _APPLIED_TAIL.size
+_CHANNEL = Struct(">IQQ")
+_CHANNEL_TAIL = Struct(">QQ")
+_CHANNEL_AT = _CHANNEL.size - _CHANNEL_TAIL.size
+
+
+class Positions:
+    """Applied positions by (topic id, partition).
+
+    Args:
+        value: what ``encode`` made, or nothing.
+
+    Raises:
+        StateError: the value is of another layout, or has a partition twice.
+    """
+
+    __slots__ = ("_buffer", "_rows")
+
+    def __init__(self, value: bytes = b"") -> None:
+        _check(len(value) % _APPLIED.size == 0, "applied")
+        self._buffer = bytearray(value)
+        self._rows: dict[tuple[bytes, int], int] = {}
+        for at, (topic, partition, _offset, _time) in enumerate(_APPLIED.iter_unpack(value)):
+            self._rows[topic, partition] = at * _APPLIED.size + _APPLIED_AT
+        _check(len(self._rows) * _APPLIED.size == len(value), "applied")
+
+    def advance(self, topic_id: bytes, partition: int, offset: int, time_ms: int) -> None:
+        """Everything of a partition below ``offset`` (the one to read next) is applied, and its time is ``time_ms``."""
+        at = self._rows.get((topic_id, partition))
+        if at is None:
+            assert len(topic_id) == 16, "a topic id is 16 bytes"
+            self._rows[topic_id, partition] = len(self._buffer) + _APPLIED_AT
+            self._buffer += _APPLIED.pack(topic_id, partition, offset, time_ms)
+        else:
+            _APPLIED_TAIL.pack_into(self._buffer, at, offset, time_ms)
+
+    def get(self, topic_id: bytes, partition: int) -> tuple[int, int] | None:
+        """(offset to read next, time_ms), or None for a partition of which nothing was applied."""
+        at = self._rows.get((topic_id, partition))
+        return None if at is None else _APPLIED_TAIL.unpack_from(self._buffer, at)
+
+    def encode(self) -> bytes:
+        """The value for the meta family."""
+        return bytes(self._buffer)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __iter__(self) -> Iterator[tuple[tuple[bytes, int], tuple[int, int]]]:
+        """((topic_id, partition), (offset, time_ms)) in order of first use."""
+        for topic, partition, offset, time_ms in _APPLIED.iter_unpack(bytes(self._buffer)):
+            yield (topic, partition), (offset, time_ms)
+
+
+class Channels:
+    """The generation and sequence of the last mail taken from each sending shard.
+
+    Args:
+        value: what ``encode`` made, or nothing.
+
+    Raises:
+        StateError: the value is of another layout, or has a sender twice.
+    """
+
+    __slots__ = ("_buffer", "_rows")
+
+    def __init__(self, value: bytes = b"") -> None:
+        _check(len(value) % _CHANNEL.size == 0, "channels")
+        self._buffer = bytearray(value)
+        self._rows = {
+            sender: at * _CHANNEL.size + _CHANNEL_AT for at, (sender, _, _) in enumerate(_CHANNEL.iter_unpack(value))
+        }
+        _check(len(self._rows) * _CHANNEL.size == len(value), "channels")
+
+    def advance(self, sender: int, generation: int, sequence: int) -> None:
+        """The mail of a sender up to this one is taken."""
+        at = self._rows.get(sender)
+        if at is None:
+            self._rows[sender] = len(self._buffer) + _CHANNEL_AT
+            self._buffer += _CHANNEL.pack(sender, generation, sequence)
+        else:
+            _CHANNEL_TAIL.pack_into(self._buffer, at, generation, sequence)
+
+    def get(self, sender: int) -> tuple[int, int]:
+        """(generation, sequence) of the last mail taken from a sender; (0, 0) before the first."""
+        at = self._rows.get(sender)
+        return (0, 0) if at is None else _CHANNEL_TAIL.unpack_from(self._buffer, at)
+
+    def encode(self) -> bytes:
+        """The value for the meta family."""
+        return bytes(self._buffer)
+
+    def __iter__(self) -> Iterator[tuple[int, tuple[int, int]]]:
+        """(sender, (generation, sequence)) in order of first use."""
+        for sender, generation, sequence in _CHANNEL.iter_unpack(bytes(self._buffer)):
+            yield sender, (generation, sequence)
+
+
+def _check(right: bool, what: str) -> None:
+    if not right:
+        raise StateError(
+            f"the state of this shard is damaged: its {what} positions are not of their layout. Restore a checkpoint "
+            "set, or start with an empty state directory; then the topics are read again from the beginning."
+        )

@@ -1,0 +1,186 @@
+"""How the values of a column are kept: three layouts, chosen by what the column holds.
+
+Owns: ``Coded`` (few distinct values: a small code a row), ``Numbers`` (whole numbers, instants, and decimals as
+billionths: up to eight bytes a row) and ``Texts`` (many distinct strings: UTF-8 end to end). Python objects are made
+when rows are looked up, so that 2,000,000 rows of one of five plans cost a byte each and not a tuple each.
+Invariant: ``take`` gives for each position exactly the value that was read; ``ranks`` orders as the language compares,
+null below everything.
+Not here: the choice of a layout (state.warehouse.readings), which position is whose (state.warehouse.index).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Protocol, Self
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from state.warehouse.index import Mask, Positions
+from state.warehouse.values import Value, number_of_billionths
+
+Ranks = npt.NDArray[np.int64]
+
+
+class Column(Protocol):
+    """The values of one column, one a row."""
+
+    def take(self, positions: Positions) -> list[Value | None]:
+        """The values at these positions, in their order."""
+
+    def arranged(self, order: Positions) -> Self:
+        """The column whose row i is this one's row ``order[i]``."""
+
+    def ranks(self) -> Ranks:
+        """One integer a row that compares like its value; equal values have equal ranks; null is below all."""
+
+    def content(self) -> Iterator[bytes | memoryview]:
+        """Bytes that are equal where the values are, row by row; for fingerprints."""
+
+
+class Coded:
+    """Distinct values, and for each row the place of its value among them.
+
+    Args:
+        codes: one a row.
+        values: what codes mean; None is null.
+    """
+
+    def __init__(self, codes: npt.NDArray[Any], values: list[Value | None]) -> None:
+        self._codes = codes.astype(np.min_scalar_type(max(len(values) - 1, 0)), copy=False)
+        self._values = values
+
+    def take(self, positions: Positions) -> list[Value | None]:
+        """See ``Column``."""
+        values = self._values
+        return [values[code] for code in self._codes[positions].tolist()]
+
+    def arranged(self, order: Positions) -> Coded:
+        """See ``Column``."""
+        return Coded(self._codes[order], self._values)
+
+    def ranks(self) -> Ranks:
+        """See ``Column``."""
+        known: list[Any] = [value for value in self._values if value is not None]
+        rank_of = {value: rank for rank, value in enumerate(sorted(set(known)))}
+        ranks = [-1 if value is None else rank_of[value] for value in self._values]
+        in_rows: Ranks = np.array(ranks, dtype=np.int64)[self._codes]
+        return in_rows
+
+    def content(self) -> Iterator[bytes | memoryview]:
+        """See ``Column``."""
+        place: dict[Any, int] = {}
+        # The type stands beside the value because True == 1.
+        canonical = [place.setdefault((type(value), value), len(place)) for value in self._values]
+        codes = np.array(canonical, dtype=np.int64)[self._codes]
+        used, first, codes = np.unique(codes, return_index=True, return_inverse=True)
+        by_appearance = np.argsort(first)
+        names = list(place)
+        yield repr([names[used[place]][1] for place in by_appearance]).encode("utf-8", "surrogatepass")
+        renumber = np.empty(len(used), dtype=np.int64)
+        renumber[by_appearance] = np.arange(len(used))
+        yield renumber[codes].tobytes()
+
+
+class Numbers:
+    """Integers that fit into eight bytes.
+
+    Args:
+        values: one a row; anything where the row is null.
+        nulls: which rows are null; None: no row is.
+        scaled: the integers are billionths of the numbers.
+    """
+
+    def __init__(self, values: npt.NDArray[Any], nulls: Mask | None, *, scaled: bool) -> None:
+        self._values = _smallest(values)
+        self._nulls = nulls
+        self._scaled = scaled
+
+    def take(self, positions: Positions) -> list[Value | None]:
+        """See ``Column``."""
+        integers: list[int] = self._values[positions].tolist()
+        values: list[Value | None] = [*map(number_of_billionths, integers)] if self._scaled else [*integers]
+        return _without(values, self._nulls, positions)
+
+    def arranged(self, order: Positions) -> Numbers:
+        """See ``Column``."""
+        nulls = None if self._nulls is None else self._nulls[order]
+        return Numbers(self._values[order], nulls, scaled=self._scaled)
+
+    def ranks(self) -> Ranks:
+        """See ``Column``."""
+        _, ranks = np.unique(self._values, return_inverse=True)
+        return ranks.astype(np.int64) if self._nulls is None else np.where(self._nulls, -1, ranks)
+
+    def content(self) -> Iterator[bytes | memoryview]:
+        """See ``Column``."""
+        nulls = np.zeros(len(self._values), dtype=np.bool_) if self._nulls is None else self._nulls
+        yield b"billionths" if self._scaled else b"integers"
+        yield np.where(nulls, 0, self._values).astype(np.int64).tobytes()
+        yield np.packbits(nulls).tobytes()
+
+
+class Texts:
+    """Strings, UTF-8 end to end.
+
+    Args:
+        array: an Arrow array of the type ``large_string``.
+    """
+
+    def __init__(self, array: Any) -> None:
+        self._nulls = np.asarray(array.is_null()) if array.null_count else None
+        array = pc.fill_null(array, "") if array.null_count else array
+        _, offsets, data = array.buffers()
+        self._offsets = np.frombuffer(offsets, dtype=np.int64, count=len(array) + 1, offset=8 * array.offset)
+        self._data = memoryview(data) if data is not None else memoryview(b"")
+
+    def take(self, positions: Positions) -> list[Value | None]:
+        """See ``Column``."""
+        return _without(list(self.texts(positions)), self._nulls, positions)
+
+    def texts(self, positions: Positions) -> list[str]:
+        """The strings at these positions; null is the empty string."""
+        data = self._data
+        starts = self._offsets[positions].tolist()
+        ends = self._offsets[positions + 1].tolist()
+        return [str(data[start:end], "utf-8") for start, end in zip(starts, ends, strict=True)]
+
+    def arranged(self, order: Positions) -> Texts:
+        """See ``Column``."""
+        return Texts(self._arrow().take(pa.array(order)))
+
+    def ranks(self) -> Ranks:
+        """See ``Column``. The order of UTF-8 is the order of code points."""
+        ranks = np.asarray(pc.rank(self._arrow(), sort_keys="ascending", tiebreaker="dense")).astype(np.int64)
+        return ranks if self._nulls is None else np.where(self._nulls, -1, ranks)
+
+    def content(self) -> Iterator[bytes | memoryview]:
+        """See ``Column``."""
+        yield (self._offsets - self._offsets[0]).tobytes()
+        yield self._data[self._offsets[0] : self._offsets[-1]]
+        yield b"" if self._nulls is None else np.packbits(self._nulls).tobytes()
+
+    def _arrow(self) -> Any:
+        buffers = [None, pa.py_buffer(self._offsets), pa.py_buffer(self._data)]
+        array = pa.Array.from_buffers(pa.large_string(), len(self._offsets) - 1, buffers)
+        return array if self._nulls is None else pc.if_else(pa.array(~self._nulls), array, None)
+
+
+def _smallest(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The same integers in the smallest signed type that holds them all."""
+    if not len(values):
+        return values
+    lowest, highest = int(values.min()), int(values.max())
+    for candidate in (np.int8, np.int16, np.int32):
+        if np.iinfo(candidate).min <= lowest and highest <= np.iinfo(candidate).max:
+            return values.astype(candidate)
+    return values.astype(np.int64, copy=False)
+
+
+def _without(values: list[Value | None], nulls: Mask | None, positions: Positions) -> list[Value | None]:
+    """The values, None where the row is null."""
+    if nulls is None:
+        return values
+    return [None if null else value for value, null in zip(values, nulls[positions].tolist(), strict=True)]

@@ -1,0 +1,247 @@
+"""All membership changes of a log: the reference evaluator's two clocks (LANGUAGE.md sections 1 and 4).
+
+Owns: at which now each record is applied, what is refused, dropped or clamped, and the changes that follow, computed
+for each person from the full log at every instant at which anything can change.
+``live``: every record has an arrival, a person's now is the greater of it and the person's last now. ``replay``: no
+arrivals, now is the greatest effective time seen so far over the whole input.
+Not here: the value of a condition (tests.oracle.evaluator).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple, TypeAlias
+
+from opportune.identity import ProfileId, profile_id
+from opportune.project import Project
+from tests.oracle.evaluator import Definitions, Occurrence, Row, World, instants_of_time
+from tests.oracle.messages import Message, Refused, read_message
+
+VERSIONS_A_MS = 1024
+Tables: TypeAlias = Mapping[str, Mapping[str, Row]]
+"""Rows by table and by the text of the key, all of them in force from before the first event."""
+
+
+class Record(NamedTuple):
+    """One record of the log.
+
+    Args:
+        arrival_ms: its arrival (None in a replay), in milliseconds since the epoch.
+        raw: its bytes.
+        batch: what was handed over together; a live run that is cut within an instant has two nets of that instant.
+    """
+
+    arrival_ms: int | None
+    raw: bytes
+    batch: int = 0
+
+
+class Change(NamedTuple):
+    """One membership change; ``profile`` is hexadecimal, ``change`` is entered or exited."""
+
+    at: int
+    profile: str
+    audience: str
+    change: str
+    cause: str
+    version: int
+
+
+@dataclass
+class Person:
+    """What is known of one profile: when it was founded (None: by rows), its rows, the events applied to it."""
+
+    founded_ms: int | None
+    rows: dict[str, Row] = field(default_factory=dict)
+    events: list[Occurrence] = field(default_factory=list)
+    last_now_ms: int | None = None
+    used: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass
+class Outcome:
+    """What came of a log: the changes in order of (at, profile, audience), and what was counted."""
+
+    changes: list[Change] = field(default_factory=list)
+    refused: Counter[str] = field(default_factory=Counter)
+    duplicates: int = 0
+    clamped: int = 0
+    beyond_until: int = 0
+    profiles: int = 0
+    members: dict[str, frozenset[str]] = field(default_factory=dict)
+
+
+def live(
+    project: Project,
+    records: Iterable[Record],
+    end_ms: int,
+    tables: Tables | None = None,
+    rows_ms: int | None = None,
+) -> Outcome:
+    """The changes of a log that arrives over time.
+
+    Args:
+        project: the definitions.
+        records: in the order in which they are applied; arrivals in milliseconds since the epoch.
+        end_ms: time goes on to here, exclusive.
+        tables: warehouse rows.
+        rows_ms: the instant of what they alone cause; None: the first arrival that is not refused.
+    """
+    log = _Log(project, tables or {}, first_ms=rows_ms)
+    for record in records:
+        assert record.arrival_ms is not None, "a live record has an arrival"
+        log.take(record)
+    return log.finish(end_ms - 1)
+
+
+def replay(
+    project: Project, raws: Iterable[bytes], until_ms: int | None = None, tables: Tables | None = None
+) -> Outcome:
+    """The changes of files of events, which have no arrivals.
+
+    Args:
+        project: the definitions.
+        raws: the records in arrival order.
+        until_ms: time goes on to here, inclusive; None: to the last event's time.
+        tables: warehouse rows; what they alone cause is at the first event's time (without events: at ``until_ms``).
+    """
+    log = _Log(project, tables or {}, until_ms)
+    for raw in raws:
+        log.take(Record(None, raw))
+    return log.finish(log.watermark_ms if until_ms is None else until_ms)
+
+
+class _Log:
+    """The log so far: who exists, what was applied to whom and when."""
+
+    def __init__(
+        self, project: Project, tables: Tables, until_ms: int | None = None, first_ms: int | None = None
+    ) -> None:
+        self.definitions = Definitions(project.audiences)
+        self.settings = project.settings
+        self.until_ms = until_ms
+        self.watermark_ms: int | None = None
+        self.first_ms = first_ms
+        self.outcome = Outcome()
+        self.people: dict[ProfileId, Person] = {}
+        for table, rows in tables.items():
+            for key, row in rows.items():
+                person = self.people.setdefault(profile_id(project.tables[table].namespace, key), Person(None))
+                person.rows[table] = row
+
+    def take(self, record: Record) -> None:
+        """Reads one record and applies it, or counts why not."""
+        try:
+            message = read_message(record.raw, self.settings.event_bytes_max)
+            self.apply(message, record.arrival_ms, record.batch)
+        except Refused as reason:
+            self.outcome.refused[str(reason)] += 1
+
+    def apply(self, message: Message, arrival_ms: int | None, batch: int) -> None:
+        """Applies a message at its now. Raises ``Refused``."""
+        person = self.people.get(message.profile)
+        time_ms, clamped = self.effective_time(message, arrival_ms)
+        if self.until_ms is not None and time_ms > self.until_ms:
+            self.outcome.beyond_until += 1
+            return
+        now_ms = self.now_of(person, time_ms, arrival_ms)
+        if time_ms < now_ms - self.settings.clock.lateness_ms:
+            raise Refused("too_late")
+        if person is not None and self.is_duplicate(person, message, now_ms):
+            self.outcome.duplicates += 1
+            return
+        self.outcome.clamped += clamped
+        if arrival_ms is None:
+            self.watermark_ms = now_ms
+        if self.first_ms is None:
+            self.first_ms = now_ms
+        if person is None:
+            person = self.people[message.profile] = Person(founded_ms=now_ms)
+        elif not self.definitions.is_in_plan(message):
+            return
+        person.last_now_ms = now_ms
+        matched = self.definitions.matched(message)
+        traits = {name: value for name, value in message.traits().items() if name in self.definitions.traits}
+        if message.message_id is not None and (matched or traits):
+            person.used[message.message_id] = now_ms
+        person.events.append(Occurrence(now_ms, batch, time_ms, matched, traits))
+
+    def effective_time(self, message: Message, arrival_ms: int | None) -> tuple[int, bool]:
+        """The effective time of a message, and whether it was clamped. Raises ``Refused`` where there is none."""
+        time_ms = message.time()
+        if time_ms is None:
+            time_ms = self.watermark_ms if arrival_ms is None else arrival_ms
+        if time_ms is None:
+            raise Refused("bad_time")
+        bounds = [bound for bound in (message.times.get("receivedAt"), arrival_ms) if bound is not None]
+        least = min([time_ms, *bounds])
+        return least, least < time_ms
+
+    def now_of(self, person: Person | None, time_ms: int, arrival_ms: int | None) -> int:
+        """The instant at which an event is looked at."""
+        if arrival_ms is None:
+            return time_ms if self.watermark_ms is None else max(self.watermark_ms, time_ms)
+        if person is None or person.last_now_ms is None:
+            return arrival_ms
+        return max(person.last_now_ms, arrival_ms)
+
+    def is_duplicate(self, person: Person, message: Message, now_ms: int) -> bool:
+        """Whether the person has used this message id less than the period before now."""
+        if message.message_id not in person.used:
+            return False
+        return now_ms - person.used[message.message_id] < self.settings.dedupe.period_ms
+
+    def finish(self, last_ms: int | None) -> Outcome:
+        """All changes up to ``last_ms``, inclusive."""
+        rows_ms = last_ms if self.first_ms is None else self.first_ms
+        for profile, person in self.people.items():
+            if last_ms is not None and rows_ms is not None:
+                changes = list(_changes(self.definitions, profile, person, rows_ms, last_ms))
+                self.outcome.changes += changes
+        self.outcome.changes.sort()
+        self.outcome.profiles = len(self.people)
+        self.outcome.members = _members(self.outcome.changes)
+        return self.outcome
+
+
+def _changes(
+    definitions: Definitions, profile: ProfileId, person: Person, rows_ms: int, last_ms: int
+) -> Iterator[Change]:
+    """The changes of one person, from the full log, at every instant at which anything can change."""
+    events = [*person.events]
+    event_instants = {(event.now_ms, event.batch) for event in events}
+    start_ms = rows_ms if person.founded_ms is None else person.founded_ms
+    by_time = {at for at in instants_of_time(definitions, events) if at > start_ms}
+    if person.founded_ms is None:
+        by_time.add(start_ms)
+    by_time -= {at for at, _ in event_instants}
+    by_rows = World(definitions, person.rows).members(start_ms) if person.founded_ms is None else frozenset()
+    world = World(definitions, person.rows)
+    members: frozenset[str] = frozenset()
+    version = 0
+    for at, batch in sorted({*event_instants, *((at, -1) for at in by_time)}):
+        if at > last_ms:
+            break
+        while events and (events[0].now_ms, events[0].batch) <= (at, batch):
+            world.arrive(events.pop(0))
+        after = world.members(at)
+        for audience in sorted(after ^ members):
+            alone = at == start_ms and audience in by_rows & after
+            cause = "attribute" if alone else "event" if batch >= 0 else "time"
+            version = max(version + 1, at * VERSIONS_A_MS)
+            yield Change(at, profile.hex(), audience, "entered" if audience in after else "exited", cause, version)
+        members = after
+
+
+def _members(changes: Iterable[Change]) -> dict[str, frozenset[str]]:
+    """Who is in each audience after the changes, by audience."""
+    members: dict[str, set[str]] = {}
+    for change in changes:
+        who = members.setdefault(change.audience, set())
+        if change.change == "entered":
+            who.add(change.profile)
+        else:
+            who.discard(change.profile)
+    return {audience: frozenset(who) for audience, who in members.items()}

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.unit.audiences.projects import audience_problems, problems
+
+
+def of(*audiences: tuple[str, str]) -> str:
+    return "".join(f"- {{name: {name}, when: {when}}}\n" for name, when in audiences)
+
+
+def test_an_unknown_audience(tmp_path: Path) -> None:
+    (found,) = audience_problems(tmp_path, of(("open_cart", "{trait: x, is: y}"), ("b", "{audience: opencart}")))
+    assert found == "2:30 error: there is no audience `opencart`"
+
+
+def test_an_audience_with_errors_is_not_unknown(tmp_path: Path) -> None:
+    found = audience_problems(tmp_path, of(("a", "{trait: x}"), ("b", "{audience: a}")))
+    assert [one.split(": ")[1] for one in found] == ["the trait `x` is compared with nothing"]
+
+
+def test_nothing_is_unknown_where_a_file_could_not_be_read(tmp_path: Path) -> None:
+    files: dict[str, str | bytes] = {"audiences/a.yml": of(("b", "{audience: a}")), "audiences/b.yml": "name: 'a\n"}
+    (found,) = problems(tmp_path, files)
+    assert found.startswith("audiences/b.yml:")
+
+
+@pytest.mark.parametrize(
+    ("audiences", "ring"),
+    [
+        ([("a", "{audience: a}")], "a -> a"),
+        ([("a", "{audience: b}"), ("b", "{none: [{audience: a}]}")], "a -> b -> a"),
+        ([("a", "{audience: b}"), ("b", "[{audience: d}, {audience: c}]"), ("c", "{audience: b}"), ("d", "{trait: x, is: y}")], "b -> c -> b"),
+    ],
+)  # fmt: skip
+def test_a_ring_names_its_path(tmp_path: Path, audiences: list[tuple[str, str]], ring: str) -> None:
+    (found,) = audience_problems(tmp_path, of(*audiences))
+    assert found.endswith(f"error: audiences in a ring: {ring}")
+
+
+def test_two_rings_are_two_errors(tmp_path: Path) -> None:
+    audiences = of(("a", "{audience: a}"), ("b", "{audience: c}"), ("c", "{audience: b}"), ("d", "{audience: b}"))
+    assert len(audience_problems(tmp_path, audiences)) == 2
+
+
+def test_a_long_chain_is_no_ring(tmp_path: Path) -> None:
+    chain = [(f"a{n}", f"{{audience: a{n + 1}}}") for n in range(2_000)]
+    assert audience_problems(tmp_path, of(*chain, ("a2000", "{trait: x, is: y}"))) == []
+
+
+def test_many_ways_to_one_audience_are_walked_once(tmp_path: Path) -> None:
+    layers = [(f"a{n}", f"[{{audience: a{n + 1}}}, {{audience: a{n + 1}}}]") for n in range(60)]
+    assert audience_problems(tmp_path, of(*layers, ("a60", "{trait: x, is: y}"))) == []
+
+
+def test_an_undeclared_event_where_events_are_declared(tmp_path: Path) -> None:
+    text = of(("a", "{event: Order Complete}"))
+    assert audience_problems(tmp_path, text) == ["1:27 warning: events.yml does not declare the event `Order Complete`"]
+    assert audience_problems(tmp_path, text, **{"events.yml": ""}) == []
+
+
+def test_a_misspelt_property(tmp_path: Path) -> None:
+    (found,) = audience_problems(tmp_path, of(("a", "{event: Order Completed, where: {totl: 3}}")))
+    assert found == "1:52 warning: the event declares no property `totl`"
+
+
+RETENTION = "name: shop\ntopics: {retention: 7 days}\n"
+
+
+def test_windows_beyond_the_retention(tmp_path: Path) -> None:
+    text = of(
+        ("a", "{event: Order Completed, within: 7 days}"),
+        ("b", "{event: Order Completed, within: 8 days}"),
+        ("c", "[{event: Order Completed}, {event: Order Completed, times: 3}]"),
+    )
+    found = audience_problems(tmp_path, text, **{"opportune.yml": RETENTION})
+    assert found == [
+        "2:27 warning: the window of 8 days is longer than the 7 days that the topic keeps",
+        "3:28 warning: without `within` all events ever count (and 1 more), "
+        "and the topic keeps 7 days: a rebuild would count less",
+    ]
+    assert audience_problems(tmp_path, text, **{"opportune.yml": "name: a\ntopics: {create: false}\n"}) == []
+
+
+@pytest.mark.parametrize(
+    ("when", "says"),
+    [
+        ("{event: Order Completed, times: '>= 0'}", "this always holds for the number of events"),
+        ("{event: Order Completed, times: {gte: 5, lt: 3}}", "this can never hold for the number of events"),
+        ("{attribute: plan, is: {eq: a, ne: a}}", "this can never hold for the column `plan`"),
+        ("{trait: x, is: {exists: false, eq: a}}", "this can never hold for the trait `x`"),
+        ("{trait: x, is: {gt: true}}", "true and false have no order"),
+        ("{all: [{trait: x, is: 1}, {none: [{trait: x, is: 1}]}]}", "this can never hold"),
+        ("{any: [{trait: x, is: 1}, {none: [{trait: x, is: 1}]}]}", "this always holds"),
+        ("[{attribute: plan, is: a}, {attribute: plan, is: b}]", "this can never hold"),
+    ],
+)
+def test_what_can_never_or_always_hold(tmp_path: Path, when: str, says: str) -> None:
+    (found,) = audience_problems(tmp_path, f"name: a\nwhen: {when}\n")
+    assert f" warning: {says}" in found
+
+
+@pytest.mark.parametrize(
+    "when",
+    [
+        "[{trait: x, is: a}, {trait: x, is: b}]",  # A list may have both.
+        "{all: [{trait: x, is: 1}, {none: [{trait: x, is: true}]}]}",
+        "{all: [{trait: x, is: 1}, {none: [{trait: x, is: 1}, {trait: y, is: 1}]}], any: [{trait: z, is: 1}]}",
+        "{event: Order Completed, times: 0}",
+        "[{attribute: plan, is: [a, b]}, {attribute: plan, is: {ne: b}}]",
+    ],
+)
+def test_what_is_not_doubted(tmp_path: Path, when: str) -> None:
+    assert [one for one in audience_problems(tmp_path, f"name: a\nwhen: {when}\n") if "this" in one] == []

@@ -1,0 +1,67 @@
+"""The examples of docs/language.md are what they say."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from opportune.audiences.durations import duration_ms
+from opportune.audiences.predicate_reader import OPERATORS
+from opportune.settings import Settings
+from tests.unit.audiences.projects import problems
+
+PAGE = (Path(__file__).resolve().parents[3] / "docs" / "language.md").read_text()
+EXAMPLES = re.findall(r"^```yaml\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
+TABLES = "tables: {customers: {source: c.csv, key: user_id, columns: {plan: string}}}\n"
+LOYAL = "name: loyal\nwhen: {trait: x, is: y}\n"
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda text: text.split("\n", 1)[0])
+def test_each_example_is_right(tmp_path: Path, example: str) -> None:
+    files: dict[str, str | bytes] = {"warehouse.yml": TABLES, "audiences/loyal.yml": LOYAL}
+    if example.startswith("tables:"):
+        files["warehouse.yml"] = example
+    elif example.startswith(("Cart", "Large")):
+        files["events.yml"] = example
+    elif example.startswith("name:"):
+        files["audiences/a.yml"] = example
+    elif example.startswith("when:"):
+        files["audiences/a.yml"] = "name: a\n" + example
+    else:
+        files["audiences/a.yml"] = "name: a\nwhen:\n" + textwrap.indent(example, "  ")
+    assert problems(tmp_path, files) == []
+
+
+def test_every_operator_is_explained() -> None:
+    table = PAGE.split("| operator | takes |")[1].split("\n\n")[0]
+    assert set(re.findall(r"`([a-z_]+)`", table.replace("`true`", "").replace("`false`", ""))) == set(OPERATORS)
+
+
+def test_its_durations_are_durations() -> None:
+    table = PAGE.split("| form | examples |")[1].split("\n\n")[0]
+    found = [text for row in table.splitlines()[2:] for text in re.findall(r"`([^`]+)`", row)]
+    assert len(found) > 10
+    assert all(duration_ms(text) for text in found)
+
+
+def test_its_defaults_are_those_of_the_settings() -> None:
+    rows = dict(re.findall(r"^\| `([a-z_.]+)` \| `([^`]+)` \|", PAGE, re.MULTILINE))
+    settings = Settings()
+    assert duration_ms(rows["session.gap"]) == settings.session_gap_ms
+    assert duration_ms(rows["clock.lateness"]) == settings.clock.lateness_ms
+    assert duration_ms(rows["clock.idle"]) == settings.clock.idle_ms
+    assert duration_ms(rows["clock.mark"]) == settings.clock.mark_ms
+    assert duration_ms(rows["clock.skew"]) == settings.clock.skew_ms
+    assert duration_ms(rows["dedupe.period"]) == settings.dedupe.period_ms
+    assert duration_ms(rows["topics.retention"]) == settings.topics.retention_ms
+    assert duration_ms(rows["epoch"]) == settings.epoch_ms
+    assert duration_ms(rows["watchdog"]) == settings.watchdog_ms
+    assert rows["kafka.bootstrap_servers"] == settings.kafka.bootstrap_servers
+    numbers = {"topics.partitions": 12, "topics.replication": -1, "state.shards": 12, "event_bytes_max": 1_048_576}
+    assert {key: int(rows[key]) for key in numbers} == numbers
+    assert numbers["topics.partitions"] == settings.topics.partitions
+    assert numbers["state.shards"] == settings.state.shards
+    assert numbers["event_bytes_max"] == settings.event_bytes_max
