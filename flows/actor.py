@@ -10,6 +10,7 @@ Not here: Bytewax (flows.bytewax_step), Kafka (flows.hub, flows.sinks), generate
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -17,13 +18,15 @@ import xxhash
 
 from flows.batch import Batch, Span
 from flows.changes import ChangeWriter, net
+from flows.control import Decisions
 from flows.dead_letters import DeadLetters
 from flows.desk import Desk
+from flows.mail import LOCAL_TOPICS, Incoming, Mailbox, MailTopics
 from flows.timers import Timers
 from opportune.compiled import Compiled
 from opportune.decode import Event
 from opportune.errors import RejectedEvent
-from opportune.profile import Change, advance, fire
+from opportune.profile import Change, Profile, advance, fire
 from state.keys import META_APPLIED, decode_timer, pack_member, pack_membership
 from state.outbox import Outbox, OutboxMessage, decode_messages, encode_messages
 from state.positions import Positions
@@ -38,6 +41,7 @@ SAVE_MS = 1_000
 """A shard that has nothing to do saves its positions this often, by log time."""
 RESEND_ENTRIES = 64
 """So many entries of the outbox are sent again in one go."""
+ARRIVAL = attrgetter("arrival")
 hash_id = xxhash.xxh3_64_intdigest
 
 
@@ -55,6 +59,7 @@ class Actor:
         tables: the warehouse tables in force, by name.
         changes: makes records of changes.
         dead_letters: makes records of refused events.
+        mail: the topics of mail and decisions.
         on_point: called with the name of a point of the work; tests kill the process there.
         on_poison: called with the record of an event whose work raised, and the error.
 
@@ -72,6 +77,7 @@ class Actor:
         tables: Mapping[str, WarehouseTable],
         changes: ChangeWriter,
         dead_letters: DeadLetters,
+        mail: MailTopics = LOCAL_TOPICS,
         on_point: Callable[[str], None] = ignore,
         on_poison: Callable[[Any, BaseException], None] = ignore,
     ) -> None:
@@ -90,6 +96,9 @@ class Actor:
         self.timers = Timers(store)
         self.positions = Positions(store.get("meta", META_APPLIED) or b"")
         self.outbox = Outbox(store)
+        self.mailbox = Mailbox(shard, store, mail.mailbox)
+        self.decisions = Decisions(store, self.mailbox.generation)
+        self.incoming = Incoming(shard, mail, self.mailbox, self.decisions, on_poison)
         self.seen = Seen(store, self.period_ms)
         self.evaluate = compiled.program.evaluate
         self.members = store.family("members")
@@ -124,6 +133,8 @@ class Actor:
         out: list[Change] = []
         write = self.store.batch()
         self.desk.clear()
+        if batch.mail:
+            refused += self.incoming.take(batch.mail, self.positions, write)
         if events:
             self._events(events, out, refused, write)
         self.time_ms = max(self.time_ms, batch.time_ms)
@@ -133,6 +144,10 @@ class Actor:
             self.refused[refusal.reason] = self.refused.get(refusal.reason, 0) + 1
         letters = [self.dead_letters.message(record, refusal) for record, refusal in refused]
         return self.commit(out, write, letters)
+
+    def send(self, receiver: int, kind: str, body: bytes) -> None:
+        """Sends mail to a shard, with the write of what is being applied; see ``Mailbox.send``."""
+        self.mailbox.send(receiver, kind, body)
 
     @property
     def overdue(self) -> bool:
@@ -159,52 +174,59 @@ class Actor:
                 self.positions.advance(span.topic_id, span.partition, span.next, span.time_ms)
                 self.moved = True
 
-    def _events(
+    def _events(  # noqa: C901 - the hot loop: a call for each of its cases would cost more than the case
         self, events: list[Event], out: list[Change], refused: list[tuple[Any, RejectedEvent]], write: Write
     ) -> None:
         """Applies events in order; an exception in here is a bug, and the record that met it is told to ``on_poison``."""
         desk, evaluate = self.desk, self.evaluate
-        desk.load_for(events)
+        wanted = desk.load_for(events)
         profiles = desk.profiles
-        desk.open_due(profiles.values(), max(event.arrival for event in events))
+        desk.open_due(profiles.values(), max(map(ARRIVAL, events)))
         hashes = [
-            hash_id(event.messageId.encode()) ^ event.person.salt if event.messageId and event.handler is not None else 0
-            for event in events
+            hash_id(event.messageId.encode()) ^ event.person.salt
+            if event.messageId and event.handler is not None
+            else 0
+            for theirs in wanted.values()
+            for event in theirs
         ]
         recalled = self._recall(hashes)
         used: dict[int, int] = {}
         found, touch, lateness = self.compiled.program.found, desk.touch, self.lateness_ms
-        applied = 0
+        applied = place = 0
         event = events[0]
         try:
-            for event, hashed in zip(events, hashes, strict=True):
-                profile = profiles[event.person.id]
-                now = event.arrival
-                if now < profile.now:
-                    now = profile.now
-                    if event.at < now - lateness:
-                        refused.append((event.origin, RejectedEvent("too_late", f"{now - event.at} ms behind")))
+            for profile_id, theirs in wanted.items():
+                profile = profiles[profile_id]
+                for event in theirs:
+                    hashed = hashes[place]
+                    place += 1
+                    now = event.arrival
+                    if now < profile.now:
+                        now = profile.now
+                        if event.at < now - lateness:
+                            refused.append((event.origin, RejectedEvent("too_late", f"{now - event.at} ms behind")))
+                            continue
+                    action = event.handler
+                    if hashed and recalled is not None and self._duplicate(hashed, now, recalled, used):
                         continue
-                action = event.handler
-                if hashed and recalled is not None and self._duplicate(hashed, now, recalled, used):
-                    continue
-                if profile.due < now:
-                    touch(profile)
-                    advance(profile, now, out, evaluate)
-                if profile.dirty is None and (action is not None or not profile.now):
-                    touch(profile)
-                if not profile.now:
-                    self._found(profile, event)
-                    found(profile, now, out, event)
-                if action is None:
-                    event.person.known = True
-                    continue
-                profile.now = now
-                if action.fold(profile, event, event.at, now, out) and hashed:
-                    used[hashed] = now
-                if profile.due <= now:
-                    fire(profile, now, out, evaluate, event)
-                applied += 1
+                    if action is None and profile.now:
+                        event.person.known = True
+                        continue
+                    if profile.dirty is None:
+                        touch(profile)
+                    if profile.due < now:
+                        advance(profile, now, out, evaluate)
+                    if not profile.now:
+                        self._found(profile, event)
+                        found(profile, now, out, event)
+                    if action is None:
+                        continue
+                    profile.now = now
+                    if action.fold(profile, event, event.at, now, out) and hashed:
+                        used[hashed] = now
+                    if profile.due <= now:
+                        fire(profile, now, out, evaluate, event)
+                    applied += 1
         except Exception as error:
             self.on_poison(event.origin, error)
             raise
@@ -214,6 +236,7 @@ class Actor:
 
     def _found(self, profile: Profile, event: Event) -> None:
         person = event.person
+        person.known = True
         profile.identifiers = [f"{person.namespace}:{person.value}"]
         profile.now = event.arrival
         self.counts["profiles"] += 1
@@ -221,7 +244,9 @@ class Actor:
     def _recall(self, hashes: list[int]) -> dict[int, int] | None:
         """When ids of the batch were used before; None where none was and all are different."""
         seen = self.seen.recall(np.array(hashes, np.uint64))
-        before = {hashed: at for hashed, at in zip(hashes, seen.tolist(), strict=True) if hashed and at >= 0}
+        before: dict[int, int] = {}
+        if (seen >= 0).any():
+            before = {hashed: at for hashed, at in zip(hashes, seen.tolist(), strict=True) if hashed and at >= 0}
         again = len(set(hashes)) + max(hashes.count(0) - 1, 0) != len(hashes)
         return before if before or again else None
 
@@ -255,9 +280,11 @@ class Actor:
     def commit(self, out: list[Change], write: Write, letters: list[OutboxMessage]) -> list[OutboxMessage]:
         """Versions, indexes and writes; returns what is to be sent."""
         messages = [*self._changes(out, write), *letters] if out else letters
-        desk = self.desk
+        desk, mailbox = self.desk, self.mailbox
+        if mailbox.outgoing:
+            messages = [*messages, *mailbox.outgoing]
         due = self.time_ms - self.saved_ms >= SAVE_MS and (self.moved or self.outbox.trimmable)
-        if not (desk.touched or messages or due):
+        if not (desk.touched or messages or due or mailbox.wrote):
             return []
         for profile in desk.touched:
             self.timers.arm(profile, write)
@@ -266,18 +293,24 @@ class Actor:
             sequence = self.outbox.append(write, encode_messages(messages))
         self.outbox.trim(write)
         self.seen.forget(write, self.time_ms)
-        if self.moved:
-            write.put(META_APPLIED, self.positions.encode(), self.meta)
-            self.moved = False
+        mailed = self._save_places(write)
         self.saved_ms = self.time_ms
         self.store.write(write)
-        if self.durable_batches:
+        if self.durable_batches or mailed:
             self.store.sync()
         self.on_point("after_write")
         if not messages or self.sent < sequence - 1:
             return []
         self.sent = sequence
         return messages
+
+    def _save_places(self, write: Write) -> bool:
+        """Puts how far everything was read and sent into a write; says whether mail was sent."""
+        if self.moved:
+            write.put(META_APPLIED, self.positions.encode(), self.meta)
+            self.moved = False
+        self.decisions.save(write)
+        return self.mailbox.save(write)
 
     @property
     def resending(self) -> bool:
@@ -308,14 +341,14 @@ class Actor:
         messages: list[OutboxMessage] = []
         for change in net(out):
             profile, audience, entered, at_ms, _ = change
-            described = self.changes.describe(change, emitted_at)
+            messages.append(self.changes.message(change, emitted_at))
             key = pack_member(audience, profile.id)
-            (self.entered if entered else self.exited)[audience] += 1
             if entered:
-                write.put(key, pack_membership(at_ms, described.version), self.members)
+                self.entered[audience] += 1
+                write.put(key, pack_membership(at_ms, profile.version), self.members)
             else:
+                self.exited[audience] += 1
                 write.delete(key, self.members)
-            messages.append(self.changes.message(described))
         self.counts["changes"] += len(messages)
         return messages
 
@@ -325,6 +358,11 @@ class Actor:
         Returns:
             The fence: shard, applied positions, last outbox sequence. State behind a committed fence is lost state.
         """
+        assert not self.mailbox.outgoing, "mail was sent outside of a batch"
+        if self.moved:
+            write = self.store.batch()
+            self._save_places(write)
+            self.store.write(write)
         self.store.sync()
         sequence = self.outbox.sealed(self.sent)
         applied = {f"{topic.hex()}/{partition}": offset for (topic, partition), (offset, _) in self.positions}

@@ -134,7 +134,9 @@ class ShardStep(StatefulBatchLogic[tuple[int, Batch], list[OutboxMessage], dict[
         """Makes the shard durable; returns its fence."""
         assert self._shard is not None
         try:
-            fence = self._job.actors[self._shard].snapshot()
+            actor = self._job.actors[self._shard]
+            fence = actor.snapshot()
+            actor.on_point("before_commit")
         except BaseException as error:
             self._job.failed(error)
             raise

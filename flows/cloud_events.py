@@ -12,6 +12,7 @@ Not here: the value (opportune.membership).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TypeAlias
 
 from opportune.membership import MembershipChange
@@ -44,3 +45,29 @@ def cloud_event_headers(change: MembershipChange, source: bytes = b"/opportune")
         ("ce_subject", change.profile_id.encode()),
         _CONTENT,
     ]
+
+
+def membership_headers(change: str, source: bytes) -> Callable[[bytes, bytes, bytes], Headers]:
+    """What makes the headers of entries, or of exits: all that is the same is made once.
+
+    Args:
+        change: ``entered`` or ``exited``.
+        source: ``source_of`` the project.
+
+    Returns:
+        A function of the change's id, instant and profile id.
+    """
+    fixed_source, fixed_type = ("ce_source", source), _TYPES[change]
+
+    def headers(change_id: bytes, at: bytes, profile_id: bytes) -> Headers:
+        return [
+            _VERSION,
+            ("ce_id", change_id),
+            fixed_source,
+            fixed_type,
+            ("ce_time", at),
+            ("ce_subject", profile_id),
+            _CONTENT,
+        ]
+
+    return headers

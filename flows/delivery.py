@@ -48,6 +48,10 @@ REFUSALS = frozenset({
 """The broker (or the client before it) will never take this message."""
 
 
+STOP_MS = 3_000
+"""So long is the broker waited for when a stop was asked for; what is left is repeated at the next start."""
+
+
 class Delivery:
     """Produces outbox messages. Belongs to one thread.
 
@@ -56,7 +60,7 @@ class Delivery:
         kafka: the broker, for messages.
         dead_letters: name of the dead letters topic.
         feed: called while the broker is waited for, so that the watchdog sees a process that waits, not one that hangs.
-        stopping: whether the process was asked to end; then nothing is waited for.
+        stopping: whether the process was asked to end; then little is waited for.
     """
 
     def __init__(
@@ -79,6 +83,7 @@ class Delivery:
         self._heard: str = ""
         self._waiting_ms: int | None = None
         self._told_ms = 0
+        self._stop_ms: int | None = None
         self.produced = 0
         """Messages handed to the producer."""
         self.refused_by_broker = 0
@@ -138,7 +143,9 @@ class Delivery:
         """One round of waiting for the broker: everybody who looks at this process must see that it waits."""
         self._check()
         self._feed()
-        if self._stopping():
+        if self._stopping() and self._stop_ms is None:
+            self._stop_ms = monotonic_ms()
+        if self._stop_ms is not None and monotonic_ms() - self._stop_ms >= STOP_MS:
             raise TransientError(f"stopped with {len(self._producer)} messages not delivered; the outbox repeats them.")
         now = monotonic_ms()
         if self._waiting_ms is None:

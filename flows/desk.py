@@ -9,6 +9,7 @@ Not here: what happens to a profile (flows.actor), key layouts (state.keys).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -21,6 +22,8 @@ from state.keys import U16
 from state.store import Batch, Store
 from state.warehouse import WarehouseTable
 
+ARRIVAL = attrgetter("arrival")
+SHAPES_MAX = 10_000
 decode_head = msgspec.msgpack.Decoder(Profile).decode
 encode = msgspec.msgpack.Encoder().encode
 
@@ -46,31 +49,50 @@ class Desk:
         self.tables = [tables[name] for name in sorted(compiled.plan.columns)]
         self.profiles: dict[bytes, Profile] = {}
         self.touched: list[Profile] = []
+        self.shapes: dict[frozenset[Any], tuple[int, ...]] = {}
 
     def clear(self) -> None:
         """Everything on the desk is put away."""
         self.profiles = {}
         self.touched = []
 
-    def load_for(self, events: Sequence[Event]) -> None:
-        """Reads the profiles of events, with the groups that their actions need."""
-        wanted: dict[bytes, set[Any]] = {}
+    def load_for(self, events: Sequence[Event]) -> dict[bytes, list[Event]]:
+        """Reads the profiles of events, with the groups that their actions need.
+
+        Returns:
+            The events by profile id, each person's in order of arrival.
+        """
+        wanted: dict[bytes, list[Event]] = {}
+        mixed: list[list[Event]] = []
         for event in events:
-            person = event.person.id
-            actions = wanted.get(person)
-            if actions is None:
-                wanted[person] = {event.handler}
-            else:
-                actions.add(event.handler)
-        shapes: dict[Any, tuple[int, ...]] = {}
-        reads: list[tuple[int, ...]] = []
-        for actions in wanted.values():
-            key = next(iter(actions)) if len(actions) == 1 else frozenset(actions)
-            groups = shapes.get(key)
-            if groups is None:
-                groups = shapes[key] = tuple({group for action in actions if action for group in action.reads})
-            reads.append(groups)
-        self._read(list(wanted), reads)
+            profile_id = event.person.id
+            theirs = wanted.get(profile_id)
+            if theirs is None:
+                wanted[profile_id] = [event]
+                continue
+            if event.arrival < theirs[-1].arrival:
+                mixed.append(theirs)
+            theirs.append(event)
+        for theirs in mixed:
+            theirs.sort(key=ARRIVAL)
+        self._read(list(wanted), [self._needed(theirs) for theirs in wanted.values()])
+        return wanted
+
+    def _needed(self, theirs: list[Event]) -> tuple[int, ...]:
+        """The groups that the actions of one person's events need."""
+        action = theirs[0].handler
+        if len(theirs) == 1:
+            return () if action is None else action.reads
+        actions = {event.handler for event in theirs}
+        if len(actions) == 1:
+            return () if action is None else action.reads
+        key = frozenset(actions)
+        groups = self.shapes.get(key)
+        if groups is None:
+            if len(self.shapes) >= SHAPES_MAX:
+                self.shapes.clear()
+            groups = self.shapes[key] = tuple({group for action in actions if action for group in action.reads})
+        return groups
 
     def load(self, ids: Iterable[bytes]) -> list[Profile]:
         """Reads the heads of profiles that are not on the desk yet; returns those."""
@@ -85,15 +107,14 @@ class Desk:
         keys: list[bytes] = []
         for profile_id, groups in zip(ids, reads, strict=True):
             keys.append(profile_id)
-            for group in groups:
-                keys.append(profile_id + suffixes[group])
+            keys += [profile_id + suffixes[group] for group in groups]
         values = iter(self.store.get_many("profiles", keys))
         profiles = self.profiles
         for profile_id, groups in zip(ids, reads, strict=True):
             head = next(values)
             profile = Profile() if head is None else decode_head(head)
             profile.id = profile_id
-            profile.groups = {group: next(values) for group in groups}
+            profile.groups = dict(zip(groups, values, strict=False)) if groups else {}
             profiles[profile_id] = profile
         if self.tables:
             self._join(ids)
@@ -112,7 +133,10 @@ class Desk:
     def open_due(self, profiles: Iterable[Profile], until_ms: int) -> None:
         """Reads the groups that firing needs, for profiles of which something is due up to an instant, inclusive."""
         self.open(
-            (profile, {group for number, due in profile.dues.items() if due <= until_ms for group in self.reads(number)})
+            (
+                profile,
+                {group for number, due in profile.dues.items() if due <= until_ms for group in self.reads(number)},
+            )
             for profile in profiles
             if profile.due <= until_ms
         )

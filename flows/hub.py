@@ -25,7 +25,7 @@ from opportune.errors import RejectedEvent, StateError
 from opportune.router import Router
 
 POLL_RECORDS = 10_000
-GATHER_MS = 250
+GATHER_MS = 600
 GATHER_EVENTS = 60_000
 BEHIND_MS = 400
 """Polls are gathered while log time is further behind the clock than this."""
@@ -49,7 +49,8 @@ class Hub:
     """The inputs of a process.
 
     Args:
-        consumer: its partitions are assigned here.
+        consumer: of events; its partitions are assigned here.
+        post: of mail and decisions, another consumer: so that a run of events is known by its partition alone.
         events: the inputs that events come from.
         mail: the inputs that mail and decisions come from: the mailbox's partitions and the control topic's.
         mailbox: the name of the mailbox topic: its partition is the number of the shard that gets it.
@@ -66,6 +67,7 @@ class Hub:
     def __init__(
         self,
         consumer: Consumer,
+        post: Consumer,
         events: Sequence[Input],
         mail: Sequence[Input],
         mailbox: str,
@@ -76,6 +78,7 @@ class Hub:
         clock: Clock,
     ) -> None:
         self.consumer = consumer
+        self.post_consumer = post
         self.events = events
         self.mail = mail
         self.mailbox = mailbox
@@ -85,11 +88,12 @@ class Hub:
         self.quarantined = quarantined
         self.clock = clock
         self.inputs = {(one.topic, one.partition): one for one in (*events, *mail)}
-        self.is_mail = {(one.topic, one.partition) for one in mail}
+        self.one_topic = len({one.topic for one in events}) == 1
         self.records = 0
         self.told_ms = -1
         self._empty()
-        consumer.assign([TopicPartition(one.topic, one.partition, one.read) for one in self.inputs.values()])
+        consumer.assign([TopicPartition(one.topic, one.partition, one.read) for one in events])
+        post.assign([TopicPartition(one.topic, one.partition, one.read) for one in mail])
 
     def _empty(self) -> None:
         self.gathered: list[list[Event]] = [[] for _ in range(self.shards)]
@@ -105,7 +109,10 @@ class Hub:
             A batch for each shard, or nothing where nothing was read and time has not moved on.
         """
         began = monotonic_ms()
-        while self.poll() and self._is_behind() and monotonic_ms() - began < GATHER_MS and self._count() < GATHER_EVENTS:
+        self._poll_mail()
+        while (
+            self.poll() and self._is_behind() and monotonic_ms() - began < GATHER_MS and self._count() < GATHER_EVENTS
+        ):
             pass
         return self.batches()
 
@@ -126,18 +133,27 @@ class Hub:
             ends = [message for message, error in zip(messages, errors, strict=True) if self._is_end(message, error)]
             messages = [message for message, error in zip(messages, errors, strict=True) if error is None]
         now = self.clock()
-        for key, run in groupby(messages, key=place):
-            one = self.inputs[key]
-            records = list(run)
-            if key in self.is_mail:
-                self._take_mail(one, records)
-            else:
-                self.records += len(records)
-                self._hand_over(one, *one.take(records, now))
+        start = 0
+        for _, run in groupby(map(Message.partition, messages) if self.one_topic else map(place, messages)):
+            stop = start + len(list(run))
+            one = self.inputs[place(messages[start])]
+            self.records += stop - start
+            self._hand_over(one, *one.take(messages[start:stop], now))
+            start = stop
         for message in ends:
-            one = self.inputs[message.topic() or "", message.partition() or 0]
+            one = self.inputs[place(message)]
             self._hand_over(one, *one.end(message.offset() or 0))
         return len(messages)
+
+    def _poll_mail(self) -> None:
+        """Reads mail and decisions that wait."""
+        messages = self.post_consumer.consume(POLL_RECORDS, 0)
+        for message in messages:
+            error = message.error()
+            if error is None:
+                self._take_mail(self.inputs[place(message)], message)
+            else:
+                self._is_end(message, error)
 
     def _is_end(self, message: Message, error: KafkaError | None) -> bool:
         if error is None:
@@ -158,6 +174,7 @@ class Hub:
         """Routes records of one partition, and moves its span."""
         span = self.spans.get((one.topic, one.partition))
         if records:
+            first = records[0].offset() or 0
             values = list(map(Message.value, records))
             if self.quarantined:
                 self._leave_out(one, records, values, arrivals)
@@ -165,7 +182,6 @@ class Hub:
             if refused:
                 self.letters[one.partition % self.shards] += refused
             if span is None:
-                first = records[0].offset() or 0
                 self.spans[one.topic, one.partition] = Span(
                     one.topic, one.topic_id, one.partition, first, one.handed, one.floor_ms
                 )
@@ -173,9 +189,7 @@ class Hub:
         if span is not None:
             span.next, span.time_ms = one.handed, one.floor_ms
 
-    def _leave_out(
-        self, one: Input, records: list[Message], values: list[bytes | None], arrivals: list[int]
-    ) -> None:
+    def _leave_out(self, one: Input, records: list[Message], values: list[bytes | None], arrivals: list[int]) -> None:
         """Sends quarantined records to the dead letters, unread."""
         for place_ in reversed(range(len(records))):
             record = records[place_]
@@ -184,20 +198,18 @@ class Hub:
                 self.letters[one.partition % self.shards].append((record, refusal))
                 del records[place_], values[place_], arrivals[place_]
 
-    def _take_mail(self, one: Input, records: list[Message]) -> None:
+    def _take_mail(self, one: Input, record: Message) -> None:
         """Mail goes to the shard whose partition it is in, decisions go to all."""
-        shards = [one.partition] if one.topic == self.mailbox else range(self.shards)
-        for record in records:
-            piece = Mail(one.topic_id, one.partition, record.offset() or 0, record.value() or b"")
-            for shard in shards:
-                self.post[shard].append(piece)
-        one.read = one.handed = (records[-1].offset() or 0) + 1
+        offset = record.offset() or 0
+        piece = Mail(one.topic_id, one.partition, offset, record.value() or b"")
+        for shard in [one.partition] if one.topic == self.mailbox else range(self.shards):
+            self.post[shard].append(piece)
+        one.read = one.handed = offset + 1
         span = self.spans.get((one.topic, one.partition))
         if span is None:
-            first = records[0].offset() or 0
-            self.spans[one.topic, one.partition] = Span(one.topic, one.topic_id, one.partition, first, one.handed, 0)
+            self.spans[one.topic, one.partition] = Span(one.topic, one.topic_id, one.partition, offset, offset + 1, 0)
         else:
-            span.next = one.handed
+            span.next = offset + 1
 
     def batches(self) -> list[tuple[int, Batch]]:
         """What was gathered, by shard; empty where there is nothing to say."""
@@ -214,6 +226,6 @@ class Hub:
         return out
 
 
-def place(message: Message) -> tuple[str | None, int | None]:
+def place(message: Message) -> tuple[str, int]:
     """Topic and partition of a record."""
-    return message.topic(), message.partition()
+    return message.topic() or "", message.partition() or 0

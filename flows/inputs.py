@@ -61,7 +61,9 @@ class Input:
         self.topic_id = topic_id
         self.partition = partition
         self.handed = self.read = next_offset
-        self.floor_ms = self.mark_ms = time_ms
+        # No record arrives at 0: a profile that was never looked at has that now.
+        self.floor_ms = max(time_ms, 1)
+        self.mark_ms = time_ms
         self.moved_ms = 0
         self.held: list[Message] = []
         self.held_arrivals: list[int] = []

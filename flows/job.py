@@ -13,6 +13,7 @@ from typing import Any
 from flows.actor import Actor
 from flows.batch import Batch
 from flows.careful import CarefulConsumer
+from flows.delivery import Delivery
 from flows.hub import Hub
 from flows.metrics import Metrics
 from flows.shard_keys import shard_key
@@ -61,6 +62,7 @@ class Job:
         self.stopping = False
         self.restart: str | None = None
         self.error: BaseException | None = None
+        self.delivery: Delivery | None = None
         self.under_way = 0
         self.epoch_start = 0
         self.collected_ms = monotonic_ms()
@@ -74,6 +76,9 @@ class Job:
             return []
         batches = self.hub.gather()
         if not batches:
+            if self.careful is not None:
+                # It handed out notices only; no shard will say that it has applied them.
+                self.careful.applied()
             self._collect()
             return []
         if self.careful is not None:
@@ -109,10 +114,18 @@ class Job:
         metrics.changes = sum(actor.counts["changes"] for actor in actors)
         metrics.profiles = sum(actor.counts["profiles"] for actor in actors)
         metrics.timers = sum(actor.counts["fired"] for actor in actors)
+        if self.delivery is not None:
+            metrics.produced = self.delivery.produced
+            metrics.refused_by_broker = self.delivery.refused_by_broker
+            metrics.dropped = self.delivery.dropped
         metrics.left_out = hub.log_time.left_out
         metrics.shard_ms = {actor.shard: actor.time_ms for actor in actors}
-        metrics.entered = dict(zip(names, (sum(actor.entered[n] for actor in actors) for n in range(len(names))), strict=True))
-        metrics.exited = dict(zip(names, (sum(actor.exited[n] for actor in actors) for n in range(len(names))), strict=True))
+        metrics.entered = dict(
+            zip(names, (sum(actor.entered[n] for actor in actors) for n in range(len(names))), strict=True)
+        )
+        metrics.exited = dict(
+            zip(names, (sum(actor.exited[n] for actor in actors) for n in range(len(names))), strict=True)
+        )
         rejected: dict[str, int] = {}
         for actor in actors:
             for reason, count in list(actor.refused.items()):

@@ -8,12 +8,12 @@ Not here: errors of single records that were produced (flows.delivery).
 from __future__ import annotations
 
 import logging
-from threading import Event
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
 from flows.kafka_config import ClientConfig, admin_config
+from flows.stop import Stop
 from opportune.clock import monotonic_ms
 from opportune.errors import ConfigurationError, OpportuneError, TransientError
 from opportune.settings import Kafka
@@ -78,7 +78,7 @@ def translated(error: KafkaException | KafkaError, kafka: Kafka, doing: str) -> 
     )
 
 
-def connect(kafka: Kafka, stop: Event, patience_ms: int | None = None) -> AdminClient:
+def connect(kafka: Kafka, stop: Stop, patience_ms: int | None = None) -> AdminClient:
     """A client of a broker that has answered.
 
     Waits for a broker that is not up yet, telling so every 5 seconds; ends at once where waiting cannot help.

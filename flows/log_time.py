@@ -33,9 +33,7 @@ class LogTime:
         left_out: how many inputs are left out now.
     """
 
-    def __init__(
-        self, inputs: Sequence[Input], marks: EndMarks, idle_ms: int, skew_ms: int, monotonic: Clock
-    ) -> None:
+    def __init__(self, inputs: Sequence[Input], marks: EndMarks, idle_ms: int, skew_ms: int, monotonic: Clock) -> None:
         self.inputs = inputs
         self.marks = marks
         self.idle_ms = idle_ms

@@ -14,9 +14,10 @@ from itertools import groupby
 import msgspec
 
 from flows.actor import Actor
-from flows.batch import Batch, LocalRecord, Span
+from flows.batch import Batch, LocalRecord, Mail, Span
 from flows.changes import ChangeWriter
 from flows.dead_letters import DeadLetters
+from flows.mail import LOCAL_TOPICS
 from flows.refresh import put_in_force
 from flows.replay import decode_change
 from opportune.clock import Clock, wall_clock_ms
@@ -56,6 +57,8 @@ class Loop:
         sent: every membership change that was handed out, repeats after a restart included.
         changes: those that a subscriber who keeps the contract sees: per profile with rising versions.
         letters: every dead letter that was handed out.
+        mailbox: the records of the mailbox topic, by partition; the shards read on when records are fed or time advances.
+        control: the records of the control topic; tests append to it.
     """
 
     def __init__(
@@ -83,6 +86,9 @@ class Loop:
         self.sent: list[MembershipChange] = []
         self.changes: list[MembershipChange] = []
         self.letters: list[OutboxMessage] = []
+        self.topics = LOCAL_TOPICS
+        self.mailbox: list[list[bytes]] = [[] for _ in range(shards)]
+        self.control: list[bytes] = []
         self.versions: dict[str, int] = {}
         self._start()
 
@@ -91,9 +97,7 @@ class Loop:
         writer = ChangeWriter(self.compiled, "memberships", 12, self.clock)
         letters = DeadLetters("dead-letters", self.compiled.project.settings.event_bytes_max)
         self.actors = [
-            Actor(
-                shard, self.compiled, self.stores(shard), tables=self.tables, changes=writer, dead_letters=letters
-            )
+            Actor(shard, self.compiled, self.stores(shard), tables=self.tables, changes=writer, dead_letters=letters)
             for shard in range(self.shards)
         ]
         for actor in self.actors:
@@ -132,6 +136,7 @@ class Loop:
         for actor in self.actors:
             mine = [one for one in refused if one[0].partition() % self.shards == actor.shard]
             self._take(actor.apply(Batch(self.time_ms, spans, events[actor.shard], mine)))
+        self._deliver()
 
     def advance(self, time_ms: int) -> None:
         """Log time goes on: everything that is due before ``time_ms`` is fired."""
@@ -140,9 +145,35 @@ class Loop:
             self._take(actor.apply(Batch(self.time_ms, [], [])))
             while actor.overdue:
                 self._take(actor.sweep())
+        self._deliver()
+
+    def _deliver(self) -> None:
+        """Hands mail and decisions to the shards until none is on its way."""
+        while [actor for actor in self.actors if self._delivered(actor)]:
+            pass
+
+    def _delivered(self, actor: Actor) -> bool:
+        """Hands a shard what it has not read; says whether there was anything."""
+        topics, shard = self.topics, actor.shard
+        mail: list[Mail] = []
+        spans: list[Span] = []
+        for topic, topic_id, partition, log in (
+            (topics.mailbox, topics.mailbox_id, shard, self.mailbox[shard]),
+            (topics.control, topics.control_id, 0, self.control),
+        ):
+            first = (actor.positions.get(topic_id, partition) or (0, 0))[0]
+            if first < len(log):
+                mail += [Mail(topic_id, partition, offset, log[offset]) for offset in range(first, len(log))]
+                spans.append(Span(topic, topic_id, partition, first, len(log), 0))
+        if mail:
+            self._take(actor.apply(Batch(self.time_ms, spans, [], mail=mail)))
+        return bool(mail)
 
     def _take(self, messages: Iterable[OutboxMessage]) -> None:
         for message in messages:
+            if message.topic == self.topics.mailbox:
+                self.mailbox[message.partition].append(message.value or b"")
+                continue
             if message.topic != "memberships":
                 self.letters.append(message)
                 continue

@@ -16,7 +16,7 @@ import msgspec
 
 from flows.actor import Actor
 from opportune.audiences.plan import ATTRIBUTES
-from opportune.profile import NEVER, Change, advance
+from opportune.profile import NEVER, Change, advance, fire
 from state.keys import PROFILE_BYTES
 from state.outbox import OutboxMessage
 from state.warehouse import WarehouseTable
@@ -65,13 +65,21 @@ def put_in_force(
         namespace = actor.compiled.project.tables[name].namespace
         rows = table.rows(actor.shard, shards)
         while part := list(islice(rows, SLICE)):
-            names = {profile_id: f"{namespace}:{key}" for profile_id, key, _ in part}
+            names: dict[bytes, str] = {profile_id: f"{namespace}:{key}" for profile_id, key, _ in part}
             yield _slice(actor, names, at_ms)
     heads = (key for key, _ in actor.store.scan("profiles") if len(key) == PROFILE_BYTES)
     while ids := list(islice(heads, SLICE)):
-        yield _slice(actor, dict.fromkeys(ids, ""), at_ms)
+        gone = _without_rows(tables, ids)
+        if gone:
+            yield _slice(actor, dict.fromkeys(gone, ""), at_ms)
     now.done = True
     _save(actor, now)
+
+
+def _without_rows(tables: Mapping[str, WarehouseTable], ids: list[bytes]) -> list[bytes]:
+    """Those who have no row in any table; the others were looked at with their rows."""
+    rows = [table.lookup(ids) for table in tables.values()]
+    return [profile_id for profile_id, *theirs in zip(ids, *rows, strict=True) if all(row is None for row in theirs)]
 
 
 def _slice(actor: Actor, names: Mapping[bytes, str], at_ms: int) -> list[OutboxMessage]:
@@ -102,6 +110,9 @@ def _slice(actor: Actor, names: Mapping[bytes, str], at_ms: int) -> list[OutboxM
             desk.touch(profile)
             profile.dues[ATTRIBUTES] = due
             profile.due = min(profile.due, due)
+        if profile.due <= now:
+            desk.touch(profile)
+            fire(profile, now, out, actor.evaluate, "attribute")
         if len(out) > before:
             desk.touch(profile)
             profile.now = now

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
+
 import msgspec
 import numpy as np
 
@@ -31,6 +32,10 @@ from state.outbox import OutboxMessage
 from state.warehouse import WarehouseTable
 
 CHUNK = 5_000
+WATERMARK_FIRST_MS = 1
+"""Log time does not begin before 1970: due instants are stored without a sign."""
+AFTER_ALL = ":"
+"""Text that is greater than that of any instant."""
 decode_change = msgspec.json.Decoder(MembershipChange).decode
 
 
@@ -128,7 +133,7 @@ class Replay:
         if end is not None:
             self._flush(end + 1)
         self._finish(end)
-        yield from self._final()
+        yield from self._final(ended=True)
 
     def _chunk(self, values: list[bytes], start: int) -> None:
         """Resolves a chunk, asks once which message ids may be repeats, then takes its events one by one."""
@@ -161,7 +166,7 @@ class Replay:
             raise RejectedEvent("bad_type", f"type is {event.type[:40]!r}")
         event.handler = self.compiled.action(event)
         event.person = self.people.find(event.userId, event.anonymousId)
-        if not event.messageId or event.handler is None:
+        if not event.messageId:
             return 0
         return hash_id(event.messageId.encode()) ^ int(event.person.salt)
 
@@ -174,9 +179,12 @@ class Replay:
         return (twice | used | (seen & self.waiting)) - {0}
 
     def _take(self, event: Event, hashed: int, suspect: bool) -> None:
-        """Gives an event its time, raises the watermark, and leaves it for the actor."""
+        """Gives an event its time, raises the watermark, and leaves it for the actor.
+
+        The actor finds duplicates too; those that must not move the watermark, or be counted as clamped, are found here.
+        """
         watermark = self.watermark
-        at = effective_ms(
+        at, clamped = effective_ms(
             self.instants, event.timestamp, event.originalTimestamp, event.sentAt, event.receivedAt, watermark
         )
         if at is None:
@@ -184,18 +192,18 @@ class Replay:
         if self.until_ms is not None and at > self.until_ms:
             self.result.after_until += 1
             return
+        now = max(at, WATERMARK_FIRST_MS if watermark is None else watermark)
+        if at < now - self.settings.clock.lateness_ms:
+            raise RejectedEvent("too_late", f"{now - at} ms behind")
         if watermark is None:
-            self._enforce(at)
-            watermark = self.watermark = at
-        if at < watermark - self.settings.clock.lateness_ms:
-            raise RejectedEvent("too_late", f"{watermark - at} ms behind")
-        if at > watermark:
-            if suspect and self._is_duplicate(hashed, at):
-                self.result.duplicates += 1
-                return
-            if len(self.pending) >= CHUNK:
-                self._flush(at)
-            watermark = self.watermark = at
+            self._enforce(now)
+        elif suspect and (now > watermark or clamped or event.handler is None) and self._is_duplicate(hashed, now):
+            self.result.duplicates += 1
+            return
+        elif now > watermark and len(self.pending) >= CHUNK:
+            self._flush(now)
+        watermark = self.watermark = now
+        self.result.clamped += clamped
         if event.handler is None and event.person.known:
             return
         event.at, event.arrival = at, watermark
@@ -211,6 +219,7 @@ class Replay:
         return used >= 0 and now - used < self.settings.dedupe.period_ms
 
     def _enforce(self, at_ms: int) -> None:
+        self.split = bool(self.tables)
         for messages in put_in_force(self.actor, self.tables, 1, at_ms):
             self._collect(messages)
 
@@ -230,13 +239,12 @@ class Replay:
     def _collect(self, messages: list[OutboxMessage]) -> None:
         self.ready += [decode_change(message.value or b"") for message in messages if message.topic == "memberships"]
 
-    def _final(self) -> Iterator[MembershipChange]:
-        """Hands out, in order, the changes of instants that have passed."""
-        before = iso_text(self.final_ms)
+    def _final(self, *, ended: bool = False) -> Iterator[MembershipChange]:
+        """Hands out, in order, the changes of instants that have passed; in the end all of them."""
+        before = AFTER_ALL if ended else iso_text(self.final_ms)
         done = [change for change in self.ready if change.at < before]
         self.ready = [change for change in self.ready if change.at >= before]
         if self.split:
-            self.split = False
             done = without_flaps(done)
         done.sort(key=lambda change: (change.at, change.profile_id, change.audience))
         yield from done
@@ -253,13 +261,30 @@ class Replay:
 
 
 def without_flaps(changes: list[MembershipChange]) -> list[MembershipChange]:
-    """Changes without those of one instant that undo each other."""
-    kept: dict[tuple[str, str, str], MembershipChange] = {}
+    """The net of instants that were applied in parts.
+
+    Args:
+        changes: in order of happening for each person; whole instants.
+
+    Returns:
+        Them without those that undo each other, with the versions that they have where an instant is applied at once.
+    """
+    kept: dict[tuple[str, str], dict[str, list[MembershipChange]]] = {}
+    first: dict[tuple[str, str], int] = {}
     for change in changes:
-        key = (change.at, change.profile_id, change.audience)
-        if kept.pop(key, None) is None:
-            kept[key] = change
-    return list(kept.values())
+        instant = (change.at, change.profile_id)
+        first.setdefault(instant, change.version)
+        by_audience = kept.setdefault(instant, {})
+        by_audience.setdefault(change.audience, []).append(change)
+    out: list[MembershipChange] = []
+    for instant, by_audience in kept.items():
+        net = sorted(audience for audience, several in by_audience.items() if len(several) % 2)
+        for version, audience in enumerate(net, first[instant]):
+            change = by_audience[audience][0]
+            if change.version != version:
+                change = msgspec.structs.replace(change, version=version, id=f"{change.profile_id}/{version}")
+            out.append(change)
+    return out
 
 
 def replay(

@@ -62,7 +62,5 @@ class Timers:
         key = pack_timer(due, profile.id)
         write.put(key, b"", self.family)
         profile.timer = due
-        if due < self.next_due:
-            self.next_due = due
-        if key < self.swept:
-            self.swept = key
+        self.next_due = min(self.next_due, due)
+        self.swept = min(self.swept, key)

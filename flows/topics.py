@@ -19,7 +19,6 @@ import logging
 from collections.abc import Sequence
 from concurrent.futures import Future
 from hashlib import blake2b
-from threading import Event
 from typing import Any, Literal, TypeAlias
 
 import msgspec
@@ -27,8 +26,9 @@ from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPa
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetSpec, ResourceType
 
 from flows.kafka_errors import kafka_error, translated
+from flows.stop import Stop
 from opportune.errors import ConfigurationError, TransientError
-from opportune.settings import DAY_MS, Settings
+from opportune.settings import DAY_MS, Settings, Topics
 
 log = logging.getLogger(__name__)
 
@@ -132,7 +132,19 @@ def wanted(settings: Settings) -> tuple[Wanted, ...]:
     return found
 
 
-def prepare(settings: Settings, admin: AdminClient, stop: Event, *, embedded: bool = False) -> TopicSet:
+def with_prefix(topics: Topics, prefix: str) -> Topics:
+    """The same topics under names that begin with ``prefix``."""
+    return msgspec.structs.replace(
+        topics,
+        events=tuple(prefix + name for name in topics.events),
+        memberships=prefix + topics.memberships,
+        dead_letters=prefix + topics.dead_letters,
+        mailbox=prefix + topics.mailbox,
+        control=prefix + topics.control,
+    )
+
+
+def prepare(settings: Settings, admin: AdminClient, stop: Stop, *, embedded: bool = False) -> TopicSet:
     """Makes what is missing, checks what is there.
 
     Args:
@@ -227,7 +239,7 @@ def _create(settings: Settings, admin: AdminClient, missing: Sequence[Wanted]) -
             ) from error
 
 
-def _ids(asked: Sequence[Wanted], admin: AdminClient, stop: Event, embedded: bool) -> dict[str, tuple[bytes, int]]:
+def _ids(asked: Sequence[Wanted], admin: AdminClient, stop: Stop, embedded: bool) -> dict[str, tuple[bytes, int]]:
     names = [each.name for each in asked]
     waited_ms = 0
     while True:
@@ -253,7 +265,7 @@ def _configs(asked: Sequence[Wanted], admin: AdminClient) -> dict[str, dict[str,
     }
 
 
-def _topic(each: Wanted, known: tuple[bytes, int], config: dict[str, str], admin: AdminClient, stop: Event) -> Topic:
+def _topic(each: Wanted, known: tuple[bytes, int], config: dict[str, str], admin: AdminClient, stop: Stop) -> Topic:
     topic_id, partitions = known
     starts = _offsets(each.name, partitions, _EARLIEST, admin, stop)
     ends = _offsets(each.name, partitions, _LATEST, admin, stop)
@@ -261,7 +273,7 @@ def _topic(each: Wanted, known: tuple[bytes, int], config: dict[str, str], admin
     return Topic(each.name, topic_id, partitions, append, starts, ends)
 
 
-def _offsets(name: str, partitions: int, spec: OffsetSpec, admin: AdminClient, stop: Event) -> tuple[int, ...]:
+def _offsets(name: str, partitions: int, spec: OffsetSpec, admin: AdminClient, stop: Stop) -> tuple[int, ...]:
     request = {TopicPartition(name, partition): spec for partition in range(partitions)}
     waited_ms = 0
     while True:

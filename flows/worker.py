@@ -13,7 +13,6 @@ import os
 import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from threading import Event
 from typing import Any
 
 import msgspec
@@ -23,6 +22,7 @@ from flows import dataflow
 from flows.actor import Actor, ignore
 from flows.careful import CarefulConsumer
 from flows.changes import ChangeWriter
+from flows.control import Started, control_message
 from flows.dead_letters import DeadLetters
 from flows.deaths import Deaths, Record
 from flows.delivery import Delivery
@@ -34,20 +34,22 @@ from flows.job import Job, snapshot_of
 from flows.kafka_config import admin_config, consumer_config, producer_config, with_environment
 from flows.kafka_errors import connect
 from flows.log_time import LogTime
+from flows.mail import MailTopics
 from flows.metrics import Metrics, StatusFile
 from flows.refresh import put_in_force
 from flows.sinks import MembershipSink, shard_of_key
+from flows.stop import Stop
 from flows.supervisor import die_with_supervisor
 from flows.topic_positions import check_positions
 from flows.topic_watch import TopicWatch
-from flows.topics import Topic, TopicSet, prepare
+from flows.topics import Topic, TopicSet, prepare, with_prefix
 from flows.watchdog import Watchdog
 from opportune.audiences.loader import load_project
+from opportune.audiences.plan import fingerprint
 from opportune.clock import monotonic_ms, wall_clock_ms
 from opportune.compiled import Compiled
 from opportune.errors import OpportuneError
-from opportune.event import BLOCKED, ZEROS
-from opportune.audiences.plan import fingerprint
+from opportune.event import BLOCKED, ZEROS, iso_text
 from opportune.identity import NAMESPACES
 from opportune.project import Project
 from opportune.router import Router
@@ -70,6 +72,7 @@ class Options(msgspec.Struct, frozen=True):
         state: instead of ``state.directory``.
         accept_loss: go on where topics have lost records.
         embedded: the broker is the one of the demo, which has no topic ids and makes no topics.
+        topic_prefix: put before the name of every topic.
     """
 
     directory: Path
@@ -77,6 +80,7 @@ class Options(msgspec.Struct, frozen=True):
     state: Path | None = None
     accept_loss: bool = False
     embedded: bool = False
+    topic_prefix: str = ""
 
 
 def load(options: Options) -> Project:
@@ -86,7 +90,8 @@ def load(options: Options) -> Project:
     kafka = with_environment(settings.kafka, os.environ)
     if options.bootstrap_servers:
         kafka = msgspec.structs.replace(kafka, bootstrap_servers=options.bootstrap_servers)
-    return msgspec.structs.replace(project, settings=msgspec.structs.replace(settings, kafka=kafka))
+    topics = with_prefix(settings.topics, options.topic_prefix)
+    return msgspec.structs.replace(project, settings=msgspec.structs.replace(settings, kafka=kafka, topics=topics))
 
 
 def state_directory(project: Project, options: Options) -> Path:
@@ -114,7 +119,7 @@ class Worker:
     def __init__(self, options: Options, on_point: Callable[[str], None] = ignore) -> None:
         self.options = options
         self.on_point = on_point
-        self.stop = Event()
+        self.stop = Stop()
         self.job: Job | None = None
         self.deaths: Deaths | None = None
         self.failed: Record | None = None
@@ -139,6 +144,8 @@ class Worker:
         error = self.job.error if self.job is not None and self.job.error is not None else raised
         if self.stop.is_set() and isinstance(error, OpportuneError):
             log.info("stopped: %s", error)
+            if self.deaths is not None:
+                self.deaths.stopped()
             return CLEAN
         if isinstance(error, OpportuneError):
             log.error("%s", error)
@@ -187,12 +194,13 @@ class Worker:
         shards = project.settings.state.shards
         changes = ChangeWriter(compiled, topics.memberships.name, topics.memberships.partitions, wall_clock_ms)
         letters = DeadLetters(topics.dead_letters.name, project.settings.event_bytes_max)
-        routing = fingerprint((NAMESPACES, sorted(BLOCKED), ZEROS.pattern))
+        mailbox, control = topics.mailbox, topics.control
+        mail = MailTopics(mailbox.name, mailbox.topic_id, control.name, control.topic_id)
         actors = []
         for shard in range(shards):
             store = RocksStore(directory / "shards" / f"{shard:04d}", memory)
             identity = Identity(project=project.name, shard=shard, shards=shards)
-            open_shard(store, Expected(identity, compiled.plan.fingerprint.encode(), routing.encode()))
+            open_shard(store, Expected(identity, compiled.plan.fingerprint.encode(), routing().encode()))
             actor = Actor(
                 shard,
                 compiled,
@@ -200,32 +208,39 @@ class Worker:
                 tables=tables,
                 changes=changes,
                 dead_letters=letters,
+                mail=mail,
                 on_point=self.on_point,
                 on_poison=self._on_poison,
             )
             actors.append(actor)
         return actors
 
-    def _on_poison(self, record: Any, error: BaseException) -> None:
+    def _on_poison(self, record: Any, _: BaseException) -> None:
         self.failed = Record(record.topic() or "", record.partition() or 0, record.offset() or 0)
 
     def _check(self, actors: list[Actor], topics: TopicSet) -> None:
         """Refuses topics that are not those of the state, or have lost what was not read."""
         applied: dict[tuple[bytes, int], int] = {}
+        highest: dict[tuple[bytes, int], int] = {}
         for actor in actors:
             for place, (offset, _) in actor.positions:
                 applied[place] = min(applied.get(place, offset), offset)
+                highest[place] = max(highest.get(place, offset), offset)
         kept = actors[0].store.get("meta", META_TOPICS)
         names = {bytes.fromhex(key): name for key, name in msgspec.json.decode(kept or b"{}").items()}
-        for loss in check_positions(applied, topics, accept_loss=self.options.accept_loss, names=names):
+        losses = check_positions(applied, topics, accept_loss=self.options.accept_loss, names=names, highest=highest)
+        for loss in losses:
             log.warning("accepted: %s", loss.told())
-            if loss.resume is not None:
-                for actor in actors:
-                    actor.positions.advance(loss.topic_id, loss.partition, loss.resume, 0)
+            for actor in actors:
+                known = actor.positions.get(loss.topic_id, loss.partition)
+                if known is not None:
+                    actor.positions.advance(loss.topic_id, loss.partition, loss.moved(known[0]), known[1])
         names |= {topic.topic_id: topic.name for topic in topics.read()}
         store = actors[0].store
         write = store.batch()
-        write.put(META_TOPICS, msgspec.json.encode({key.hex(): name for key, name in names.items()}), store.family("meta"))
+        write.put(
+            META_TOPICS, msgspec.json.encode({key.hex(): name for key, name in names.items()}), store.family("meta")
+        )
         store.write(write)
 
     def _input(self, actors: list[Actor], topic: Topic, number: int) -> Input:
@@ -260,8 +275,10 @@ class Worker:
         marks = EndMarks(
             admin_config(settings.kafka), [(one.topic, one.partition) for one in events], clock.mark_ms, wall_clock_ms
         )
+        post = Consumer({**consumer_config(settings.kafka), "enable.partition.eof": True})
         hub = Hub(
             consumer,
+            post,
             events,
             [one for one in inputs if one not in events],
             topics.mailbox.name,
@@ -272,7 +289,11 @@ class Worker:
             wall_clock_ms,
         )
         watchdog = Watchdog(settings.watchdog_ms)
-        watch = None if self.options.embedded else TopicWatch(connect(settings.kafka, self.stop), topics)
+        watch = (
+            None
+            if self.options.embedded
+            else TopicWatch(connect(settings.kafka, self.stop), topics, settings.topics.watch_ms)
+        )
         job = self.job = Job(actors, hub, Metrics(wall_clock_ms()), watchdog, watch, careful)
         delivery = Delivery(
             producer_config(settings.kafka, topics.batch_bytes),
@@ -281,7 +302,10 @@ class Worker:
             watchdog.feed,
             lambda: job.stopping,
         )
+        job.delivery = delivery
         job.stopping = self.stop.is_set()
+        delivery.produce([control_message(topics.control.name, started(compiled, actors))])
+        delivery.flush()
         status = StatusFile(directory, lambda now_ms: snapshot_of(job, now_ms))
         parts: list[Any] = [marks, watchdog, status, *([watch] if watch is not None else [])]
         for part in parts:
@@ -296,12 +320,29 @@ class Worker:
             part.stop()
         deaths.stopped()
         consumer.close()
+        post.close()
         for actor in actors:
             actor.store.close()
         if job.restart is not None:
             log.info("restarting: %s", job.restart)
             return PLANNED_RESTART
         return CLEAN if job.stopping else BUG
+
+
+def routing() -> str:
+    """Fingerprint of what decides an event's shard."""
+    return fingerprint((NAMESPACES, sorted(BLOCKED), ZEROS.pattern))
+
+
+def started(compiled: Compiled, actors: list[Actor]) -> Started:
+    """What this process says on the control topic when its shards are open."""
+    return Started(
+        generation=actors[0].mailbox.generation,
+        plan=compiled.plan.fingerprint,
+        routing=routing(),
+        shards=len(actors),
+        at=iso_text(wall_clock_ms()),
+    )
 
 
 def end_of(topics: TopicSet, one: Input) -> int:

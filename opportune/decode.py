@@ -94,6 +94,16 @@ class EventType:
         """The field of ``Traits`` that holds a trait."""
         return f"p{self.keys['traits'].index(name)}"
 
+    def context_traits(self, context: str) -> str:
+        """An expression for ``context.traits`` as a ``Traits`` or None, given one for a context."""
+        if "traits" not in self.keys["context"]:
+            return f"{context}.traits"
+        return f"traits_of({context}.p{self.keys['context'].index('traits')})"
+
+    def traits_of(self, value: Any) -> Any:
+        """A decoded object as a ``Traits``; None for any other value."""
+        return self._struct("traits", value)
+
     def value(self, path: Path) -> str:
         """An expression for the value at a path, given a local variable named as its root."""
         field = f"{path.root}.p{self.keys[path.root].index(path.keys[0])}"

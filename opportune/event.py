@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
-from decimal import ROUND_HALF_EVEN, Context, Decimal
+from decimal import ROUND_HALF_EVEN, Context, Decimal, InvalidOperation
 from typing import Any
 
 from opportune.errors import RejectedEvent
@@ -23,6 +23,7 @@ REASONS = {
     "bad_time": "a time is there and is not ISO 8601 text",
     "too_large": "the record is larger than event_bytes_max",
     "too_late": "the event is older than clock.lateness",
+    "bad_mail": "a record of the mailbox or control topic that no shard wrote, or whose bytes are damaged",
     "poison": "the record killed the process again and again",
     "refused_by_broker": "the broker refuses to store a record that we made",
 }
@@ -32,8 +33,20 @@ CALL_TYPES = frozenset({"track", "page", "screen", "identify", "group", "alias"}
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 NAIVE_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - only to print with a Z
 MILLISECOND = timedelta(milliseconds=1)
+ISO_8601 = re.compile(
+    r"(\d{4}-\d\d-\d\d|\d{8}|\d{4}-?W\d\d-?\d)"
+    r"([T ]\d\d(:?\d\d(:?\d\d([.,]\d+)?)?)?(Z|[+-]\d\d(:?\d\d)?)?)?",
+    re.ASCII | re.IGNORECASE,
+)
+"""The shapes that are read, since ``datetime.fromisoformat`` takes more; it finds out whether there is such a day."""
 NINE_PLACES = Decimal("1e-9")
 CACHED_MAX = 100_000
+CACHED_CHARS_MAX = 40
+"""A number with a longer text is not remembered: prices are short."""
+IDENTIFIER_DIGITS_MAX = 1_000
+"""A number of more digits, such as 1e999999999, is no identifier."""
+SECONDS: dict[int, str] = {}
+"""Texts of seconds that were written lately; neighbouring changes share them."""
 
 
 def instant_ms(text: str) -> int:
@@ -48,8 +61,8 @@ def instant_ms(text: str) -> int:
     Raises:
         ValueError: the text is not ISO 8601, or outside the years 1 to 9999.
     """
-    if len(text) > 10 and "T" not in text and " " not in text and "t" not in text:
-        raise ValueError(f"not a date and time: {text[:40]!r}")
+    if ISO_8601.fullmatch(text) is None:
+        raise ValueError(f"not a date, or date and time, of ISO 8601: {text[:40]!r}")
     try:
         moment = datetime.fromisoformat(text.upper())
         if moment.tzinfo is None:
@@ -68,9 +81,10 @@ class Instants:
     def __init__(self) -> None:
         self.seconds: dict[str, int] = {}
         zones = ("Z", "+00:00", "")
-        self.suffixes = {zone: 0 for zone in zones} | {f".{ms:03d}{zone}": ms for ms in range(1000) for zone in zones}
+        self.suffixes = dict.fromkeys(zones, 0) | {f".{ms:03d}{zone}": ms for ms in range(1000) for zone in zones}
 
     def __call__(self, text: str) -> int:
+        """The instant of a text, as ``instant_ms``."""
         try:
             return self.seconds[text[:19]] + self.suffixes[text[19:]]
         except KeyError:
@@ -79,7 +93,7 @@ class Instants:
     def _read(self, text: str) -> int:
         moment = instant_ms(text)
         rest = self.suffixes.get(text[19:])
-        if rest is not None and text[4:5] == "-" and text[10:11] in ("T", " ") and text[16:17] == ":":
+        if rest is not None and text[4:5] == "-" and text[10:11] in ("T", " ") and text[13:14] == text[16:17] == ":":
             if len(self.seconds) >= CACHED_MAX:
                 self.seconds.clear()
             self.seconds[text[:19]] = moment - rest
@@ -88,7 +102,13 @@ class Instants:
 
 def iso_text(ms: int) -> str:
     """An instant as ISO 8601 in UTC with milliseconds."""
-    return (NAIVE_EPOCH + timedelta(milliseconds=ms)).isoformat(timespec="milliseconds") + "Z"
+    second, rest = divmod(ms, 1000)
+    text = SECONDS.get(second)
+    if text is None:
+        if len(SECONDS) >= CACHED_MAX:
+            SECONDS.clear()
+        text = SECONDS[second] = (NAIVE_EPOCH + timedelta(seconds=second)).isoformat()
+    return f"{text}.{rest:03d}Z"
 
 
 def nine_places(number: Decimal) -> Decimal:
@@ -101,13 +121,20 @@ def nine_places(number: Decimal) -> Decimal:
 
 
 class Numbers(dict[str, Decimal]):
-    """Decimal of the text of a JSON number with a point or exponent, looked up by text: prices repeat."""
+    """Decimal of the text of a JSON number with a point or exponent, looked up by text: prices repeat.
+
+    A look-up raises ``ValueError`` for a number whose exponent has no place in a Decimal.
+    """
 
     def __missing__(self, text: str) -> Decimal:
-        number = nine_places(Decimal(text))
-        if len(self) >= CACHED_MAX:
-            self.clear()
-        self[text] = number
+        try:
+            number = nine_places(Decimal(text))
+        except InvalidOperation as error:
+            raise ValueError(f"{text[:40]} is beyond what a number can be") from error
+        if len(text) <= CACHED_CHARS_MAX:
+            if len(self) >= CACHED_MAX:
+                self.clear()
+            self[text] = number
         return number
 
 
@@ -187,9 +214,15 @@ class People:
 
 
 def identifier_text(raw: str | int | Decimal) -> str:
-    """An identifier's value: text without surrounding white space; a number is its text, 5.0 as 5."""
+    """An identifier's value: text without surrounding white space; a number is its text, 5.0 as 5.
+
+    Raises:
+        RejectedEvent: ``bad_shape``, for a number that nobody would write out.
+    """
     if isinstance(raw, str):
         return raw.strip()
+    if isinstance(raw, Decimal) and raw.adjusted() > IDENTIFIER_DIGITS_MAX:
+        raise RejectedEvent("bad_shape", f"an identifier of {raw.adjusted() + 1} digits")
     if isinstance(raw, Decimal) and raw == raw.to_integral_value():
         return str(int(raw))
     return str(raw)
@@ -202,16 +235,20 @@ def effective_ms(
     sent: str | None,
     received: str | None,
     arrival_ms: int | None,
-) -> int | None:
+) -> tuple[int | None, bool]:
     """The time at which an event counts, before it is cut to its arrival.
 
     Args:
         instants: the reader of instants.
-        timestamp, original, sent, received: the four times of a message, ISO 8601 or None.
+        timestamp: ``timestamp`` of the message, ISO 8601 or None, as the next three.
+        original: ``originalTimestamp``.
+        sent: ``sentAt``.
+        received: ``receivedAt``.
         arrival_ms: the record's arrival, where it has one.
 
     Returns:
-        Milliseconds since the epoch, cut to ``received`` where the event claims to be later; None where nothing says.
+        Milliseconds since the epoch, None where nothing says; and whether the event claims to be later than ``received``,
+        to which it is then cut.
 
     Raises:
         RejectedEvent: ``bad_time``, when one of the four is there and unreadable.
@@ -230,5 +267,5 @@ def effective_ms(
     if at is None:
         at = from_received if from_received is not None else arrival_ms
     if at is not None and from_received is not None and at > from_received:
-        return from_received
-    return at
+        return from_received, True
+    return at, False

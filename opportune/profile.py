@@ -57,7 +57,9 @@ Change: TypeAlias = tuple[Profile, int, bool, int, Any]
 class Evaluate(Protocol):
     """Evaluates the audiences of one handler at an instant; returns the earliest instant at which one may change."""
 
-    def __call__(self, profile: Profile, now: int, out: list[Change], by: Any, /) -> int: ...
+    def __call__(self, profile: Profile, now: int, out: list[Change], by: Any, /) -> int:
+        """``by`` is what did it, as in ``Change``."""
+        ...
 
 
 def advance(profile: Profile, until: int, out: list[Change], evaluate: Sequence[Evaluate]) -> None:
@@ -83,5 +85,4 @@ def fire(profile: Profile, now: int, out: list[Change], evaluate: Sequence[Evalu
         else:
             dues[handler] = due
     profile.due = min(dues.values(), default=NEVER)
-    if profile.now < now:
-        profile.now = now
+    profile.now = max(profile.now, now)

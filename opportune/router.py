@@ -26,7 +26,8 @@ class Router:
         shards: how many shards there are.
 
     Attributes:
-        counts: what happened, by word: ``untouched``, ``clamped``.
+        untouched: how many events were stopped here.
+        clamped: how many claimed to be later than they were received, or arrived.
     """
 
     def __init__(self, compiled: Compiled, shards: int) -> None:
@@ -115,9 +116,12 @@ class Router:
         return self.people.find(event.userId, event.anonymousId)
 
     def effective(self, event: Event, arrival: int) -> int:
-        """The effective time of an event with any of its four times, not yet cut to its arrival."""
-        at = effective_ms(
+        """The effective time of an event with any of its four times, cut to its arrival."""
+        at, clamped = effective_ms(
             self.instants, event.timestamp, event.originalTimestamp, event.sentAt, event.receivedAt, arrival
         )
         assert at is not None
+        if at > arrival:
+            at, clamped = arrival, True
+        self.clamped += clamped
         return at

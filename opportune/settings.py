@@ -54,6 +54,7 @@ class Topics(msgspec.Struct, frozen=True, kw_only=True):
         replication: of every topic that the job creates; -1 takes the broker's default.
         retention_ms: of the events topics that the job creates; -1 keeps everything.
         create: whether the job may create what is missing.
+        watch_ms: how often the running job looks for added partitions and for topics that were made anew.
     """
 
     events: tuple[str, ...] = ()
@@ -65,6 +66,7 @@ class Topics(msgspec.Struct, frozen=True, kw_only=True):
     replication: int = -1
     retention_ms: int = 7 * DAY_MS
     create: bool = True
+    watch_ms: int = 30_000
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):

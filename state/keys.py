@@ -39,6 +39,8 @@ META_ROUTING: Final = b"routing"
 META_GENERATION: Final = b"generation"
 META_APPLIED: Final = b"applied"
 META_CHANNELS: Final = b"channels"
+META_SEQUENCES: Final = b"sequences"
+META_STARTED: Final = b"started"
 META_OUTBOX: Final = b"outbox"
 
 _TIMER = Struct(">Q16s")

@@ -1,9 +1,11 @@
-"""How far a shard has read: applied positions of its inputs, and the last mail of each sender.
+"""How far a shard has read and sent: applied positions of its inputs, and the last mail of each channel.
 
-Owns: the values ``applied`` and ``channels`` of the meta family, each one value whatever the number of partitions::
+Owns: the values ``applied``, ``channels`` and ``sequences`` of the meta family, each one value whatever the number of
+partitions::
 
-    applied   (topic_id:16 | partition:u32 | offset:i64 | time_ms:i64)*      in order of first use
-    channels  (sender:u32 | generation:u64 | sequence:u64)*                  in order of first use
+    applied    (topic_id:16 | partition:u32 | offset:i64 | time_ms:i64)*      in order of first use
+    channels   (sender:u32 | generation:u64 | sequence:u64)*                  mail taken, in order of first use
+    sequences  (receiver:u32 | sequence:u64)*                                 mail sent, in order of first use
 
 ``offset`` is the offset to read next, as Kafka counts positions: all below it is applied. ``time_ms`` is the log time
 that the partition was read to. A topic that was made anew has another id, so its positions are other ones.
@@ -24,6 +26,7 @@ _APPLIED_AT = _APPLIED.size - _APPLIED_TAIL.size
 _CHANNEL = Struct(">IQQ")
 _CHANNEL_TAIL = Struct(">QQ")
 _CHANNEL_AT = _CHANNEL.size - _CHANNEL_TAIL.size
+_SEQUENCE = Struct(">IQ")
 
 
 class Positions:
@@ -116,6 +119,38 @@ class Channels:
         """(sender, (generation, sequence)) in order of first use."""
         for sender, generation, sequence in _CHANNEL.iter_unpack(bytes(self._buffer)):
             yield sender, (generation, sequence)
+
+
+class Sequences:
+    """The sequence of the last mail sent to each receiving shard.
+
+    Args:
+        value: what ``encode`` made, or nothing.
+
+    Raises:
+        StateError: the value is of another layout, or has a receiver twice.
+    """
+
+    __slots__ = ("_rows",)
+
+    def __init__(self, value: bytes = b"") -> None:
+        _check(len(value) % _SEQUENCE.size == 0, "sequences")
+        self._rows: dict[int, int] = dict(_SEQUENCE.iter_unpack(value))
+        _check(len(self._rows) * _SEQUENCE.size == len(value), "sequences")
+
+    def next(self, receiver: int) -> int:
+        """Takes the next sequence for a receiver, 1 at first."""
+        sequence = self._rows.get(receiver, 0) + 1
+        self._rows[receiver] = sequence
+        return sequence
+
+    def encode(self) -> bytes:
+        """The value for the meta family."""
+        return b"".join(_SEQUENCE.pack(receiver, sequence) for receiver, sequence in self._rows.items())
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        """(receiver, sequence) in order of first use."""
+        return iter(self._rows.items())
 
 
 def _check(right: bool, what: str) -> None:

@@ -20,17 +20,20 @@ from rich.text import Text
 from flows.demo.board import Board
 from flows.demo.display import Display
 from flows.demo.report import report
-from flows.demo.topics import delete, with_prefix
+from flows.demo.topics import delete
 from flows.demo.traffic import Orders
 from flows.demo.tree import Tree
 from flows.demo.watch import Watch
 from flows.demo.words import words
-from flows.topics import wanted
+from flows.kafka_errors import connect
+from flows.stop import Stop
+from flows.topics import wanted, with_prefix
 from opportune.clock import Clock
 from opportune.errors import OpportuneError
 from opportune.project import Project
 from opportune.settings import Kafka, Settings
 
+CONNECT_MS = 4_000
 START_SECONDS = 20.0
 DRAIN_SECONDS = 8.0
 LOOK_SECONDS = 0.1
@@ -83,7 +86,17 @@ class Demonstration:
         self._stop = True
 
     def run(self) -> int:
-        """Run the demo to its end; returns the exit code: 0 when all went well."""
+        """Run the demo to its end.
+
+        Returns:
+            The exit code: 0 when all went well.
+
+        Raises:
+            TransientError: the broker that was named cannot be reached.
+            ConfigurationError: it can, and refuses.
+        """
+        if self._wishes.bootstrap_servers is not None:
+            connect(self._settings.kafka, Stop(), CONNECT_MS)
         directory = Path(tempfile.mkdtemp(prefix="opportune-demo-"))
         tree = Tree(directory, self._clock)
         try:
@@ -96,7 +109,7 @@ class Demonstration:
         trouble = trouble or self._misgivings()
         self._clean(directory, keep=self._wishes.keep or trouble is not None)
         if trouble is not None:
-            self._console.print(Text(f"The demo went wrong: {trouble}", style="bold red"))
+            self._console.print(Text(f"The demo went wrong: {trouble}", style="bold red"), soft_wrap=True)
         return 0 if trouble is None else 1
 
     def _misgivings(self) -> str | None:

@@ -1,33 +1,20 @@
 """The topics of a demo: their names, and their end on a broker that is not ours.
 
-Owns: the prefix that keeps a demo apart from everything else on a broker, and the deletion of what a demo made. Invariant: only topics with the prefix of this demo are deleted.
-Not here: which topics a job has and how it makes them (flows.topics).
+Owns: the deletion of what a demo made. Invariant: only topics with the prefix of this demo are deleted.
+Not here: which topics a job has, how it makes them, and the prefix (flows.topics).
 """
 
 from __future__ import annotations
 
-import msgspec
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
 from flows.kafka_config import admin_config
 from flows.kafka_errors import kafka_error
 from flows.topics import wanted
-from opportune.settings import Settings, Topics
+from opportune.settings import Settings
 
 DELETE_SECONDS = 3.0
-
-
-def with_prefix(topics: Topics, prefix: str) -> Topics:
-    """The same topics under names that begin with ``prefix``."""
-    return msgspec.structs.replace(
-        topics,
-        events=tuple(prefix + name for name in topics.events),
-        memberships=prefix + topics.memberships,
-        dead_letters=prefix + topics.dead_letters,
-        mailbox=prefix + topics.mailbox,
-        control=prefix + topics.control,
-    )
 
 
 def delete(settings: Settings, prefix: str) -> list[str]:

@@ -6,6 +6,9 @@ Not here: what is on the board (flows.demo.board), when it is drawn (flows.demo.
 
 from __future__ import annotations
 
+from collections import Counter
+from operator import itemgetter
+
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.layout import Layout
 from rich.measure import Measurement
@@ -162,7 +165,7 @@ def _changes(board: Board, rows: int, width: int) -> RenderableType:
     for longest in (None, None, NAME_LENGTH + 2):
         grid.add_column(no_wrap=True, overflow="ellipsis", max_width=longest)
     grid.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
-    for change in list(board.newest)[: max(rows, 0)]:
+    for change in _varied(board, max(rows, 0)):
         arrow, style = ("→", "green") if change.change == "entered" else ("←", "red")
         description = board.tallies[change.audience].description
         grid.add_row(
@@ -175,10 +178,24 @@ def _changes(board: Board, rows: int, width: int) -> RenderableType:
     return Panel(content, title="newest changes: → entered, ← exited (UTC)", title_align="left", border_style="blue")
 
 
+def _varied(board: Board, rows: int) -> list[MembershipChange]:
+    """The newest changes, of which one busy audience takes half of the rows at most while there are others to show."""
+    most = (rows + 1) // 2
+    taken: Counter[str] = Counter()
+    chosen: list[tuple[int, MembershipChange]] = []
+    spare: list[tuple[int, MembershipChange]] = []
+    for number, change in enumerate(board.newest):
+        taken[change.audience] += 1
+        (chosen if taken[change.audience] <= most else spare).append((number, change))
+    shown = sorted([*chosen, *spare][:rows], key=itemgetter(0))
+    return [change for _, change in shown]
+
+
 def _refused(board: Board) -> RenderableType:
     reasons = sorted(board.refused.items(), key=lambda entry: (-entry[1], entry[0]))
-    told = ", ".join(f"{reason} {count:,}" for reason, count in reasons) or "nothing"
-    text = Text.assemble((" refused ", "dim"), told, ("   duplicates ", "dim"), f"{board.repeats:,}")
+    told = ", ".join(f"{reason} {count:,}" for reason, count in reasons)
+    refused = f"{board.refused.total():,}  {told}"
+    text = Text.assemble((" duplicates ", "dim"), f"{board.repeats:,}", ("  refused ", "dim"), refused)
     text.no_wrap, text.overflow = True, "ellipsis"
     return text
 

@@ -6,6 +6,8 @@ Owns: the wording. Not here: why a particular person is in or out (opportune.aud
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from opportune.audiences.schema import (
     All,
     Any,
@@ -19,6 +21,7 @@ from opportune.audiences.schema import (
     Scalar,
     TraitCondition,
 )
+from opportune.event import iso_text
 
 _SYMBOLS = {"eq": "=", "ne": "!=", "gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 _UNITS = ((86_400_000, "day"), (3_600_000, "hour"), (60_000, "minute"), (1_000, "second"), (1, "millisecond"))
@@ -36,7 +39,7 @@ def words(condition: Condition) -> str:
         return f"{condition.column} {_predicate(condition.predicate)}"
     if isinstance(condition, AudienceCondition):
         return f"in {condition.name}"
-    parts = [_nested(part) for part in condition.conditions]
+    parts = [_nested(part, condition) for part in condition.conditions]
     if isinstance(condition, Not):
         return "not " + " nor ".join(parts)
     return (" and " if isinstance(condition, All) else " or ").join(parts)
@@ -49,10 +52,12 @@ def duration(length_ms: int) -> str:
     return f"{count} {name}" if count == 1 else f"{count} {name}s"
 
 
-def _nested(condition: Condition) -> str:
+def _nested(condition: Condition, outer: All | Any | Not) -> str:
+    """A part of a condition, in parentheses where it would read differently without them."""
     text = words(condition)
     combined = isinstance(condition, All | Any | Not) and len(condition.conditions) > 1
-    return f"({text})" if combined else text
+    same = isinstance(condition, All | Any) and type(condition) is type(outer)
+    return f"({text})" if combined and not same else text
 
 
 def _times(times: Predicate) -> str:
@@ -63,19 +68,26 @@ def _times(times: Predicate) -> str:
 
 
 def _predicate(predicate: Predicate) -> str:
-    return " and ".join(_comparison(comparison) for comparison in predicate.comparisons)
+    show = _instant if predicate.instants else _scalar
+    return " and ".join(_comparison(comparison, show) for comparison in predicate.comparisons)
 
 
-def _comparison(comparison: Comparison) -> str:
+def _comparison(comparison: Comparison, show: Callable[[Scalar], str]) -> str:
     operand = comparison.operand
     if comparison.op == "exists":
         return "is set" if operand else "is not set"
     if isinstance(operand, tuple):
         name = {"in": "one of", "not_in": "none of"}.get(comparison.op, comparison.op)
-        return f"{name} {', '.join(_scalar(value) for value in operand)}"
+        return f"{name} {', '.join(show(value) for value in operand)}"
     name = _SYMBOLS.get(comparison.op, comparison.op.replace("_", " "))
-    return f"{name} {_scalar(operand)}"
+    return f"{name} {show(operand)}"
 
 
 def _scalar(value: Scalar) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _instant(value: Scalar) -> str:
+    """Milliseconds since the epoch as a date, with the time of day where it is not midnight."""
+    assert isinstance(value, int), "the loader has made instants of these operands"
+    return iso_text(value).removesuffix("T00:00:00.000Z")

@@ -91,6 +91,8 @@ def compile_plan(plan: Plan, event_type: EventType, *, counting: bool = False) -
         "decode_traits": decode_traits,
         "insort": insort,
         "list_class": list,
+        "str_class": str,
+        "traits_of": event_type.traits_of,
         "dict_class": dict,
         "nothing": event_type.nothing,
         **{f"no_{root}": empty for root, empty in event_type.empty.items()},
@@ -126,29 +128,49 @@ class Writer:
         """The function that takes one event of a handler's kind."""
         w = self.lines.append
         w(f"def fold_{handler.number}(p, e, t, now, out):")
-        w(" G = p.groups; m = p.members; row = p.row; nx = NEVER; used = False")
-        self._open(handler)
+        w(" G = p.groups; m = p.members; row = p.row; nx = NEVER")
         gates: dict[tuple[str, object], str] = {}
         wheres: dict[tuple[Where, ...], str] = {}
+        used = ["s"] if handler.traits else []
         if handler.traits:
+            self._open(TRAITS, " ")
             self._set_traits(gates)
         self._matchers(handler, wheres)
         for group in handler.groups:
-            for feature in self.plan.groups[group].features.values():
-                gates["feature", (group, feature.number)] = wheres[feature.where]
-                self._insert(group, feature, wheres[feature.where])
-        w(" if used:")
-        self._audiences(handler, gates, "  ")
-        w(f"  if nx < NEVER and nx < p.dues.get({handler.number}, NEVER):")
-        w(f"   p.dues[{handler.number}] = nx")
-        w("   if nx < p.due: p.due = nx")
-        w(" return used")
+            used += [wheres[feature.where] for feature in self.plan.groups[group].features.values()]
+        if "True" not in used:
+            w(f" if not ({' or '.join(dict.fromkeys(used))}): return False")
+        for group in handler.groups:
+            self._open(group, " ")
+            self._fold_group(handler, group, gates, wheres)
+        self._audiences(handler, gates, " ")
+        w(f" if nx < NEVER and nx < p.dues.get({handler.number}, NEVER):")
+        w(f"  p.dues[{handler.number}] = nx")
+        w("  if nx < p.due: p.due = nx")
+        w(" return True")
+
+    def _fold_group(
+        self,
+        handler: Handler,
+        group: int,
+        gates: dict[tuple[str, object], str],
+        wheres: dict[tuple[Where, ...], str],
+    ) -> None:
+        """Puts the event into the features of a group that take it."""
+        features = list(self.plan.groups[group].features.values())
+        taken = [wheres[feature.where] for feature in features]
+        if "True" in taken or (len(handler.groups) == 1 and not handler.traits):
+            self.lines.append(f" p.dirty.add({group})")
+        else:
+            self.lines.append(f" if {' or '.join(dict.fromkeys(taken))}: p.dirty.add({group})")
+        for feature, gate in zip(features, taken, strict=True):
+            gates["feature", (group, feature.number)] = gate
+            self._insert(group, feature, gate)
 
     def evaluate(self, handler: Handler) -> None:
         """The function that evaluates all that a handler touches."""
         self.lines.append(f"def evaluate_{handler.number}(p, now, out, e):")
         self.lines.append(" G = p.groups; m = p.members; row = p.row; nx = NEVER")
-        self._open(handler)
         self._audiences(handler, None, " ")
         self.lines.append(" return nx")
 
@@ -166,34 +188,39 @@ class Writer:
                 test = f"v{number}"
             if test != "False":
                 self._count(number, " ")
-                self.lines.append(f" if {test} and {number} not in m: m.add({number}); out.append((p, {number}, True, now, e))")
-
-    def _open(self, handler: Handler) -> None:
-        for number in handler.reads:
-            if number == TRAITS:
-                self.lines.append(f" T = G[{TRAITS}]")
                 self.lines.append(
-                    f" if T.__class__ is not dict_class: T = G[{TRAITS}] = {{}} if T is None else decode_traits(T)"
+                    f" if {test} and {number} not in m: m.add({number}); out.append((p, {number}, True, now, e))"
                 )
-                continue
-            fresh = "[" + ", ".join("[]" if f.windowed else "0" for f in self.plan.groups[number].features.values()) + "]"
-            self.lines.append(f" F{number} = G[{number}]")
+
+    def _open(self, number: int, indent: str) -> None:
+        """The features of a group, read from their bytes at first use."""
+        if number == TRAITS:
+            self.lines.append(f"{indent}T = G[{TRAITS}]")
             self.lines.append(
-                f" if F{number}.__class__ is not list_class: "
-                f"F{number} = G[{number}] = {fresh} if F{number} is None else unpack(F{number})"
+                f"{indent}if T.__class__ is not dict_class: T = G[{TRAITS}] = {{}} if T is None else decode_traits(T)"
             )
+            return
+        fresh = "[" + ", ".join("[]" if f.windowed else "0" for f in self.plan.groups[number].features.values()) + "]"
+        self.lines.append(f"{indent}F{number} = G[{number}]")
+        self.lines.append(
+            f"{indent}if F{number}.__class__ is not list_class: "
+            f"F{number} = G[{number}] = {fresh} if F{number} is None else unpack(F{number})"
+        )
 
     def _set_traits(self, gates: dict[tuple[str, object], str]) -> None:
         """For each name the value with the greatest event time; a later arrival wins a tie."""
         w = self.lines.append
         w(" tr = e.traits")
-        w(" if tr is None: tr = e.context.traits if e.context is not None else None")
+        traits = self.event_type.context_traits("e.context")
+        w(f" if tr is None: tr = {traits} if e.context is not None else None")
         w(" if tr is None: tr = nothing")
+        w(" s = False")
         for index, name in enumerate(self.plan.traits):
             gates["trait", name] = f"c{index}"
             w(f" u = tr.{self.event_type.trait_field(name)}; c{index} = False")
-            w(f" if u is not UNSET and t >= T.get({name!r}, no_trait)[0]: T[{name!r}] = (t, u); c{index} = True")
-            w(" if u is not UNSET: used = True")
+            w(" if u is not UNSET:")
+            w("  s = True")
+            w(f"  if t >= T.get({name!r}, no_trait)[0]: T[{name!r}] = (t, u); c{index} = True")
         changed = " or ".join(gates.values())
         w(f" if {changed}: p.dirty.add({TRAITS})")
 
@@ -218,10 +245,9 @@ class Writer:
     def _insert(self, group: int, feature: Feature, gate: str) -> None:
         w = self.lines.append
         cell = f"F{group}[{feature.number}]"
-        w(f" if {gate}:")
-        w(f"  used = True; p.dirty.add({group})")
         if feature.cap == 0:
             return
+        w(f" if {gate}:")
         if feature.windowed:
             w(f"  r = {cell}")
             w("  if not r or t >= r[-1]: r.append(t)")
@@ -253,7 +279,7 @@ class Writer:
             if gates is not None and "True" not in gate:
                 self.lines.append(f"{indent}if {' or '.join(sorted(gate))}:")
                 inner = indent + " "
-            self._values(numbers, inner)
+            self._values(handler, numbers, inner, opened=gates is not None)
             for number in numbers:
                 self._audience(number, inner)
 
@@ -268,8 +294,8 @@ class Writer:
                     found.add(gates.get(("feature", feature), ""))
         return frozenset(found - {""})
 
-    def _values(self, numbers: Iterable[int], indent: str) -> None:
-        """The variables that the conditions of some audiences read, each once."""
+    def _values(self, handler: Handler, numbers: Iterable[int], indent: str, *, opened: bool) -> None:
+        """The variables that the conditions of some audiences read, each once; ``opened``: the handler's own groups are."""
         places: dict[tuple[int, int], None] = {}
         traits: dict[str, None] = {}
         for number in numbers:
@@ -279,6 +305,10 @@ class Writer:
                     places[place] = None
                 elif isinstance(leaf, TraitCondition):
                     traits[leaf.keys[0]] = None
+        there = {*handler.groups, *([TRAITS] if handler.traits else [])} if opened else set()
+        for group in dict.fromkeys([*(place[0] for place in places), *([TRAITS] if traits else [])]):
+            if group not in there:
+                self._open(group, indent)
         for name in traits:
             self.lines.append(f"{indent}t{self.plan.traits.index(name)} = T.get({name!r}, no_trait)[1]")
         for group, number in places:
@@ -310,4 +340,3 @@ class Writer:
             w(f"{indent} if x < nx: nx = x")
         w(f"{indent} if {number} not in m: m.add({number}); out.append((p, {number}, True, now, e))")
         w(f"{indent}elif {number} in m: m.discard({number}); out.append((p, {number}, False, now, e))")
-

@@ -28,6 +28,9 @@ from opportune.audiences.schema import (
     TraitCondition,
 )
 
+STEPS_INLINE = 16
+"""A predicate on counts with more steps than this is looked up in a table."""
+
 
 class Names:
     """Constants of the generated module: predicates and tables of counts, each once."""
@@ -110,7 +113,12 @@ class Emitter:
     def _holds(self, table: Steps, count: str) -> str:
         if len(table.truths) == 2:
             return f"{count} {'>=' if table.truths[1] else '<'} {table.starts[1]}"
-        return f"{self.names.name('s', table, lambda: table.holds)}({count})"
+        if len(table.truths) > STEPS_INLINE:
+            return f"{self.names.name('s', table, lambda: table.holds)}({count})"
+        text = str(table.truths[0])
+        for start, truth in zip(table.starts[1:], table.truths[1:], strict=True):
+            text = f"({truth} if {count} >= {start} else {text})"
+        return text
 
     def _trait(self, condition: TraitCondition) -> str:
         if self.empty:
@@ -167,27 +175,28 @@ class Emitter:
         if table.truths != (False, True):
             return None
         rest = [self.expression(child) for child in children if child is not timed[0]]
-        return joined([*rest, self._at_least(timed[0], table, "x")], "and", "False", "True"), True
+        return joined([*rest, self._at_least(timed[0], table.starts[1], "x")], "and", "False", "True"), True
 
-    def _at_least(self, condition: EventCondition, table: Steps, x: str) -> str:
+    def _at_least(self, condition: EventCondition, least: int, x: str) -> str:
+        """That at least so many events are in the window; then ``x`` is the instant from which they are fewer."""
         group, feature = self.plan.feature(condition)
         key = f"{group.number}_{feature.number}"
-        least = table.starts[1]
         return f"n{key} >= {least} and ({x} := r{key}[-{least}] + {condition.within_ms}) > now"
 
     def _window(self, condition: EventCondition, v: str, x: str, indent: str) -> None:
+        """The greatest step that is reached decides; it is left when too few events remain for it."""
         table = steps(condition.times)
-        if len(table.truths) == 2:
-            rising = table.truths[1]
-            self.lines += [
-                f"{indent}if {self._at_least(condition, table, x)}: {v} = {rising}",
-                f"{indent}else: {v} = {not rising}; {x} = NEVER",
-            ]
+        if len(table.truths) > STEPS_INLINE:
+            group, feature = self.plan.feature(condition)
+            holds = self.names.name("s", table, lambda: table.holds)
+            ring = f"r{group.number}_{feature.number}"
+            self.lines.append(f"{indent}{v}, {x} = counted({ring}, now, {condition.within_ms}, {holds})")
             return
-        group, feature = self.plan.feature(condition)
-        holds = self.names.name("s", table, lambda: table.holds)
-        ring = f"r{group.number}_{feature.number}"
-        self.lines.append(f"{indent}{v}, {x} = counted({ring}, now, {condition.within_ms}, {holds})")
+        word = "if"
+        for start, truth in reversed(list(zip(table.starts[1:], table.truths[1:], strict=True))):
+            self.lines.append(f"{indent}{word} {self._at_least(condition, start, x)}: {v} = {truth}")
+            word = "elif"
+        self.lines.append(f"{indent}else: {v} = {table.truths[0]}; {x} = NEVER")
 
     def _parts(self, conditions: tuple[Condition, ...]) -> tuple[list[str], list[Condition]]:
         fixed = [self.expression(child) for child in conditions if not self.timed(child)]

@@ -231,7 +231,9 @@ class Plan:
             groups = [self.by_kind[kind].number] if kind in self.by_kind else []
             if kind[1] is not None and (kind[0], None) in self.by_kind:
                 groups.append(self.by_kind[kind[0], None].number)
-            handlers.append(Handler(len(handlers), kind, tuple(groups), traits=kind[0] == "identify" and bool(self.traits)))
+            handlers.append(
+                Handler(len(handlers), kind, tuple(groups), traits=kind[0] == "identify" and bool(self.traits))
+            )
         touching = [self.touching(number) for number in range(len(self.audiences))]
         for handler in handlers:
             touched = {
@@ -280,7 +282,9 @@ def kind_of(model: EventModel) -> tuple[str, str | None]:
 
 def where_of(leaf: EventCondition) -> tuple[Where, ...]:
     """All that an event must satisfy, the model's part included, in one order for equal meaning."""
-    return tuple(sorted(set(leaf.model.where + leaf.where), key=lambda where: (where.path.root, where.path.keys, repr(where))))
+    return tuple(
+        sorted(set(leaf.model.where + leaf.where), key=lambda where: (where.path.root, where.path.keys, repr(where)))
+    )
 
 
 def paths_of(plan: Plan) -> set[Path]:

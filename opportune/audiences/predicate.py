@@ -19,6 +19,7 @@ from opportune.event import instant_ms
 
 Test: TypeAlias = Callable[[Any], bool]
 NUMBERS = frozenset({int, Decimal})
+SCALARS = frozenset({str, int, Decimal, bool})
 ABSENT = frozenset({UnsetType, type(None)})
 SYMBOLS = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 
@@ -68,7 +69,7 @@ def equal(left: Any, right: Any) -> bool:
     return kind(left) == kind(right) != "object" and bool(left == right)
 
 
-def compare(comparison: Comparison, instants: bool) -> Callable[[Any, bool], bool]:
+def compare(comparison: Comparison) -> Callable[[Any, bool], bool]:
     """A comparison as a function of one scalar and whether it is an element of a list at the end of a path."""
     op, operand = comparison.op, comparison.operand
     if op == "exists":
@@ -126,11 +127,15 @@ def function(predicate: Predicate, *, parsed: bool = False) -> Test:
         A function of a decoded JSON value, ``Elements`` or UNSET.
     """
     read = predicate.instants and not parsed
-    negative = [compare(c, read) for c in predicate.comparisons if c.op in ("ne", "not_in")]
-    positive = [compare(c, read) for c in predicate.comparisons if c.op not in ("ne", "not_in")]
+    negative = [compare(c) for c in predicate.comparisons if c.op in ("ne", "not_in")]
+    positive = [compare(c) for c in predicate.comparisons if c.op not in ("ne", "not_in")]
     missing = all(c.op == "exists" and c.operand is False for c in predicate.comparisons)
 
+    scalar = [*negative, *positive]
+
     def holds(value: Any) -> bool:
+        if not read and value.__class__ in SCALARS:
+            return all(test(value, False) for test in scalar)
         listed = isinstance(value, list)
         values = flat(value)
         if not values:
@@ -166,13 +171,37 @@ def inline(predicate: Predicate, variable: str, name: str) -> str:
     Returns:
         An expression that is fast for the usual type of value and calls the function for any other.
     """
-    if len(predicate.comparisons) != 1 or predicate.instants:
-        return f"{name}({variable})"
-    op, operand = predicate.comparisons[0].op, predicate.comparisons[0].operand
-    otherwise = f"{variable}.__class__ is list_class and {name}({variable})"
-    if op == "eq" and isinstance(operand, str):
-        return f"({variable} == {operand!r} or {otherwise})"
-    if op in SYMBOLS and not isinstance(operand, tuple | str | bool):
-        literal = repr(operand) if isinstance(operand, int) else f"Decimal({str(operand)!r})"
-        return f"({variable} {SYMBOLS[op]} {literal} if {variable}.__class__ in NUMBERS else {name}({variable}))"
-    return f"{name}({variable})"
+    call = f"{name}({variable})"
+    if predicate.instants:
+        return call
+    fast = [_fast(comparison, variable) for comparison in predicate.comparisons]
+    kinds = {one[0] for one in fast if one is not None}
+    if None in fast or len(kinds) != 1:
+        return call
+    tests = " and ".join(one[1] for one in fast if one is not None)
+    if "string" in kinds:
+        return f"({tests} if {variable}.__class__ is str_class else {call})"
+    return f"({tests} if {variable}.__class__ in NUMBERS else {call})"
+
+
+def _fast(comparison: Comparison, variable: str) -> tuple[str, str] | None:
+    """The type of value for which a comparison is one expression, and the expression; None where it is not that simple."""
+    op, operand = comparison.op, comparison.operand
+    if isinstance(operand, tuple):
+        kinds = {kind(one) for one in operand}
+        if kinds == {"string"} or (kinds == {"number"} and all(isinstance(one, int) for one in operand)):
+            values = ", ".join(ascii(one) for one in operand)
+            return kinds.pop(), f"{variable} {'in' if op == 'in' else 'not in'} {{{values}}}"
+        return None
+    symbol = {"eq": "==", "ne": "!=", **SYMBOLS}.get(op)
+    if isinstance(operand, str):
+        text = ascii(operand)
+        if op == "contains":
+            return "string", f"{text} in {variable}"
+        if op in ("starts_with", "ends_with"):
+            return "string", f"{variable}.{op.replace('_', '')}({text})"
+        return None if symbol is None else ("string", f"{variable} {symbol} {text}")
+    if isinstance(operand, bool) or symbol is None:
+        return None
+    literal = repr(operand) if isinstance(operand, int) else f"Decimal({str(operand)!r})"
+    return "number", f"{variable} {symbol} {literal}"

@@ -227,6 +227,7 @@ TOPICS: Keys = {
     "replication": ("replication", integer(1, 100, also=(-1,))),
     "retention": ("retention_ms", duration(MINUTE_MS, DURATION_MS_MAX, words={"ever": -1})),
     "create": ("create", boolean_of),
+    "watch": ("watch_ms", duration(100, HOUR_MS)),
 }
 STATE: Keys = {
     "directory": ("directory", text_of),

@@ -115,7 +115,9 @@ def read_text(text: str, file: str, report: Report) -> tuple[Node, ...] | None:
         report.error(place, f"the character U+{error.character:04X} is not allowed in YAML", "remove it")
     except (ValueError, OverflowError, IndexError, AttributeError, TypeError):
         # The parser has paths that raise these on malformed text, for example an escape beyond Unicode.
-        report.error(composer.reached, "this is not YAML that can be read", "look at quotes and escapes (`\\U`) before here")
+        report.error(
+            composer.reached, "this is not YAML that can be read", "look at quotes and escapes (`\\U`) before here"
+        )
     return None
 
 

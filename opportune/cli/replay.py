@@ -27,11 +27,19 @@ if TYPE_CHECKING:
 @click.argument(
     "directory", metavar="[DIR]", default=".", type=click.Path(exists=True, file_okay=False, path_type=Path)
 )
-@click.option("--events", metavar="FILE", multiple=True, required=True, help="JSON lines in order of arrival; - is standard input.")
+@click.option(
+    "--events",
+    metavar="FILE",
+    multiple=True,
+    required=True,
+    help="JSON lines in order of arrival; - is standard input.",
+)
 @click.option("--warehouse", metavar="TABLE=FILE", multiple=True, help="A file instead of the table's source.")
 @click.option("--until", metavar="INSTANT", help="Ignore later events and end at this instant, ISO 8601.")
 @click.option("--out", metavar="FILE", help="Write the changes here instead of standard output.")
-def replay(directory: Path, events: tuple[str, ...], warehouse: tuple[str, ...], until: str | None, out: str | None) -> None:
+def replay(
+    directory: Path, events: tuple[str, ...], warehouse: tuple[str, ...], until: str | None, out: str | None
+) -> None:
     """Run files of events through the project in DIR and print the membership changes as JSON lines.
 
     The changes are those that the job would make, in order of instant, profile and audience. A summary goes to standard

@@ -9,7 +9,6 @@ import os
 import signal
 import sys
 from pathlib import Path
-from threading import Event
 from typing import TYPE_CHECKING
 
 import click
@@ -37,13 +36,14 @@ def subscribe(directory: Path, audience: str | None, from_beginning: bool, secon
     from flows.kafka_config import consumer_config, with_environment
     from flows.kafka_errors import connect
     from flows.logs import configure
+    from flows.stop import Stop
     from flows.subscriber import Subscriber
 
     configure()
     project = load_project(directory)
     if audience is not None and audience not in {each.name for each in project.audiences}:
         raise ConfigurationError(f"there is no audience {audience} in {directory}: `opportune check` lists them.")
-    stop = Event()
+    stop = Stop()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     if seconds is not None:

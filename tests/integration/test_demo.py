@@ -20,11 +20,16 @@ from pathlib import Path
 
 import psutil
 import pytest
+from confluent_kafka.admin import AdminClient
+
+from tests.kafka.broker import Kafka
 
 ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "opportune.cli.main", "demo"]
 MARK = "OPPORTUNE_TEST_MARK"
+START_SECONDS = 30.0
 STOP_SECONDS = 5.0
+ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 CHANGE = r"→ (?!entered)\w+"
 
 pytestmark = pytest.mark.timeout(120)
@@ -87,9 +92,9 @@ class Terminal:
         fcntl.ioctl(self._descriptor, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
     def wait_for(self, pattern: str, seconds: float) -> None:
-        """Read until the pattern is on the screen."""
+        """Read until the pattern is on the screen, whatever its colours."""
         end = time.monotonic() + seconds
-        while not re.search(pattern, self.text):
+        while not re.search(pattern, ESCAPES.sub("", self.text)):
             assert time.monotonic() < end, f"{pattern!r} did not appear in:\n{self.text[-4000:]}"
             assert self._read(0.1), f"ended before {pattern!r} appeared:\n{self.text[-4000:]}"
 
@@ -148,9 +153,9 @@ def test_it_ends_by_itself_tells_what_happened_and_leaves_nothing(world: World) 
 @pytest.mark.parametrize(("columns", "rows"), [(80, 24), (120, 40)])
 def test_ctrl_c_ends_everything_within_five_seconds(world: World, columns: int, rows: int) -> None:
     terminal = Terminal(world, "examples/shop", columns=columns, rows=rows)
-    terminal.wait_for("the flow is starting", 10)
-    terminal.wait_for(CHANGE, 15)
-    terminal.wait_for(r"duplicates \S*[1-9]", 10)
+    terminal.wait_for("the flow is starting", START_SECONDS)
+    terminal.wait_for(CHANGE, START_SECONDS)
+    terminal.wait_for(r"duplicates [1-9]", 20)
     assert len(world.processes()) >= 5
     pressed = time.monotonic()
     terminal.press(b"\x03")
@@ -166,7 +171,7 @@ def test_ctrl_c_ends_everything_within_five_seconds(world: World, columns: int, 
 
 def test_a_second_ctrl_c_changes_nothing(world: World) -> None:
     terminal = Terminal(world, "examples/shop")
-    terminal.wait_for(CHANGE, 20)
+    terminal.wait_for(CHANGE, START_SECONDS)
     terminal.press(b"\x03\x03")
     terminal.press(b"\x03")
     assert terminal.exit_code(STOP_SECONDS) == 0
@@ -176,7 +181,7 @@ def test_a_second_ctrl_c_changes_nothing(world: World) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_it_as_ctrl_c_does(world: World, number: signal.Signals) -> None:
     terminal = Terminal(world, "examples/shop")
-    terminal.wait_for("the flow is starting", 10)
+    terminal.wait_for("the flow is starting", START_SECONDS)
     os.kill(terminal.pid, number)
     assert terminal.exit_code(STOP_SECONDS) == 0
     assert world.processes() == []
@@ -185,7 +190,7 @@ def test_a_signal_ends_it_as_ctrl_c_does(world: World, number: signal.Signals) -
 
 def test_nothing_outlives_a_demo_that_was_killed(world: World) -> None:
     terminal = Terminal(world, "examples/shop")
-    terminal.wait_for(CHANGE, 20)
+    terminal.wait_for(CHANGE, START_SECONDS)
     os.kill(terminal.pid, signal.SIGKILL)
     assert terminal.exit_code(STOP_SECONDS) == -signal.SIGKILL
     until(lambda: not world.processes(), STOP_SECONDS)
@@ -193,7 +198,7 @@ def test_nothing_outlives_a_demo_that_was_killed(world: World) -> None:
 
 def test_a_worker_that_is_gone_is_told_and_the_files_are_kept(world: World) -> None:
     terminal = Terminal(world, "examples/shop")
-    terminal.wait_for(CHANGE, 20)
+    terminal.wait_for(CHANGE, START_SECONDS)
     leashed = [each for each in world.processes() if "flows.demo.leash" in each.cmdline()]
     assert len(leashed) == 1
     leashed[0].kill()
@@ -215,4 +220,31 @@ def test_a_project_with_errors_is_not_run(world: World, tmp_path: Path) -> None:
     done = world.run(str(tmp_path), cwd=tmp_path)
     assert done.returncode == 1
     assert "opportune.yml:2" in done.stderr
+    assert world.files() == []
+
+
+def test_a_real_broker_is_used_under_a_prefix_and_left_as_it_was(world: World, kafka: Kafka) -> None:
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
+
+    def topics() -> set[str]:
+        return {name for name in admin.list_topics(timeout=10).topics if not name.startswith("__")}
+
+    before = topics()
+    terminal = Terminal(world, "examples/shop", "--bootstrap-servers", kafka.bootstrap_servers, "--seconds", "4")
+    terminal.wait_for(CHANGE, START_SECONDS)
+    made = topics() - before
+    assert len(made) == 5
+    assert all(name.startswith("demo-") for name in made)
+    assert terminal.exit_code(30) == 0
+    assert counted(terminal.text.replace("\r", ""), "read") > 4 * 250
+    until(lambda: topics() == before, 10)
+    assert world.processes() == []
+    assert world.files() == []
+
+
+def test_a_broker_that_is_not_there_is_told_at_once(world: World) -> None:
+    done = world.run("examples/shop", "--bootstrap-servers", "127.0.0.1:1", "--seconds", "4")
+    assert done.returncode == 70
+    assert "cannot reach the Kafka broker at 127.0.0.1:1" in done.stderr
+    assert world.processes() == []
     assert world.files() == []

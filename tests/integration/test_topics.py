@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from threading import Event
 
 import pytest
 from confluent_kafka import Producer
@@ -12,6 +11,7 @@ from flows.demo.broker import EmbeddedCluster
 from flows.end_marks import EndMarks
 from flows.kafka_config import admin_config
 from flows.kafka_errors import connect
+from flows.stop import Stop
 from flows.topic_positions import check_positions
 from flows.topic_watch import TopicWatch
 from flows.topics import OVERHEAD_BYTES, prepare
@@ -37,11 +37,11 @@ def settings(kafka: RunningKafka, topic_prefix: str) -> Settings:
 
 @pytest.fixture
 def admin(settings: Settings) -> AdminClient:
-    return connect(settings.kafka, Event(), patience_ms=30_000)
+    return connect(settings.kafka, Stop(), patience_ms=30_000)
 
 
 def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
-    pause, deadline = Event(), wall_clock_ms() + seconds * 1_000
+    pause, deadline = Stop(), wall_clock_ms() + seconds * 1_000
     while not condition():
         assert wall_clock_ms() < deadline, "it did not come about"
         pause.wait(0.05)
@@ -71,7 +71,7 @@ def produce(settings: Settings, topic: str, partition: int, count: int) -> None:
 
 
 def test_what_is_missing_is_made_as_it_must_be(settings: Settings, admin: AdminClient) -> None:
-    found = prepare(settings, admin, Event())
+    found = prepare(settings, admin, Stop())
     events, names = found.events[0], settings.topics
     assert [topic.partitions for topic in (events, found.memberships, found.mailbox, found.control)] == [3, 3, 4, 1]
     assert (events.log_append_time, events.starts, events.ends) == (True, (0, 0, 0), (0, 0, 0))
@@ -88,21 +88,21 @@ def test_what_is_missing_is_made_as_it_must_be(settings: Settings, admin: AdminC
 
 
 def test_what_is_there_is_taken_with_its_ends(settings: Settings, admin: AdminClient) -> None:
-    first = prepare(settings, admin, Event())
+    first = prepare(settings, admin, Stop())
     produce(settings, settings.topics.events[0], 1, 5)
-    again = prepare(settings, admin, Event())
+    again = prepare(settings, admin, Stop())
     assert again.events[0].ends == (0, 5, 0)
     assert [topic.topic_id for topic in again.read()] == [topic.topic_id for topic in first.read()]
     assert check_positions({(first.events[0].topic_id, 1): 5}, again) == []
 
 
 def test_a_topic_made_anew_is_refused(settings: Settings, admin: AdminClient) -> None:
-    first = prepare(settings, admin, Event())
+    first = prepare(settings, admin, Stop())
     watch = TopicWatch(admin, first)
     assert watch.look() is None
     delete(admin, settings.topics.events[0])
     assert watch.look() is None
-    again = prepare(settings, admin, Event())
+    again = prepare(settings, admin, Stop())
     assert "deleted and made anew" in (watch.look() or "")
     topic_id = first.events[0].topic_id
     with pytest.raises(StateError, match=f"{settings.topics.events[0]}.*deleted and made anew"):
@@ -110,7 +110,7 @@ def test_a_topic_made_anew_is_refused(settings: Settings, admin: AdminClient) ->
 
 
 def test_new_partitions_are_found(settings: Settings, admin: AdminClient) -> None:
-    watch = TopicWatch(admin, prepare(settings, admin, Event()), interval_ms=50)
+    watch = TopicWatch(admin, prepare(settings, admin, Stop()), interval_ms=50)
     watch.start()
     assert watch.added() is None
     name = settings.topics.events[0]
@@ -118,20 +118,20 @@ def test_new_partitions_are_found(settings: Settings, admin: AdminClient) -> Non
     until(lambda: watch.added() is not None)
     watch.stop()
     assert watch.added() == f"the topic {name} has 5 partitions instead of 3"
-    assert prepare(settings, admin, Event()).events[0].partitions == 5
+    assert prepare(settings, admin, Stop()).events[0].partitions == 5
 
 
 def test_nothing_is_made_where_that_is_not_wanted(kafka: RunningKafka, admin: AdminClient, topic_prefix: str) -> None:
     settings = settings_of(kafka.bootstrap_servers, topic_prefix, create=False)
     with pytest.raises(ConfigurationError, match=r"topics\.create") as refused:
-        prepare(settings, admin, Event())
+        prepare(settings, admin, Stop())
     assert f"{topic_prefix}.mailbox" in str(refused.value)
 
 
 def test_what_the_broker_does_not_let_us_make(kafka: RunningKafka, admin: AdminClient, topic_prefix: str) -> None:
     settings = settings_of(kafka.bootstrap_servers, topic_prefix, replication=99)
     with pytest.raises(ConfigurationError, match=r"topics\.replication"):
-        prepare(settings, admin, Event())
+        prepare(settings, admin, Stop())
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_a_topic_that_cannot_serve_is_refused(
 ) -> None:
     make(admin, getattr(settings.topics, kind), partitions, **config)
     with pytest.raises(ConfigurationError, match=complaint):
-        prepare(settings, admin, Event())
+        prepare(settings, admin, Stop())
 
 
 def test_a_topic_that_serves_badly_is_warned_of(
@@ -158,7 +158,7 @@ def test_a_topic_that_serves_badly_is_warned_of(
     make(admin, settings.topics.memberships, 2)
     make(admin, settings.topics.dead_letters, 1, max_message_bytes="50000")
     with caplog.at_level(logging.WARNING):
-        found = prepare(settings, admin, Event())
+        found = prepare(settings, admin, Stop())
     assert found.memberships.partitions == 2
     assert found.batch_bytes == 50_000
     assert [
@@ -167,7 +167,7 @@ def test_a_topic_that_serves_badly_is_warned_of(
 
 
 def test_ends_are_confirmed_once_they_are_read(settings: Settings, admin: AdminClient) -> None:
-    found = prepare(settings, admin, Event())
+    found = prepare(settings, admin, Stop())
     name = found.events[0].name
     marks = EndMarks(admin_config(settings.kafka), [(name, number) for number in range(3)], 20, wall_clock_ms)
     marks.start()
@@ -195,10 +195,10 @@ def embedded(topic_prefix: str) -> Iterator[Settings]:
 
 
 def test_the_embedded_broker_is_taken_as_it_is(embedded: Settings) -> None:
-    admin = connect(embedded.kafka, Event(), patience_ms=10_000)
-    found = prepare(embedded, admin, Event(), embedded=True)
+    admin = connect(embedded.kafka, Stop(), patience_ms=10_000)
+    found = prepare(embedded, admin, Stop(), embedded=True)
     assert (found.events[0].partitions, found.mailbox.partitions, found.events[0].ends) == (3, 4, (0, 0, 0))
-    assert prepare(embedded, admin, Event(), embedded=True).events[0].topic_id == found.events[0].topic_id
+    assert prepare(embedded, admin, Stop(), embedded=True).events[0].topic_id == found.events[0].topic_id
     marks = EndMarks(admin_config(embedded.kafka), [(found.events[0].name, 0)], 20, wall_clock_ms)
     marks.start()
     try:
@@ -211,4 +211,4 @@ def test_a_broker_that_is_away_is_told_apart(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("flows.topics.REQUEST_S", 0.5)
     gone = settings_of("127.0.0.1:1", "gone")
     with pytest.raises(TransientError, match=r"kafka\.bootstrap_servers"):
-        prepare(gone, AdminClient({**admin_config(gone.kafka), "socket.timeout.ms": 500}), Event())
+        prepare(gone, AdminClient({**admin_config(gone.kafka), "socket.timeout.ms": 500}), Stop())

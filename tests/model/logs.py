@@ -22,10 +22,32 @@ PARTITIONS = 3
 STEPS_MS = (0, 0, 0, 0, 1, 1, 1, 2, 3, 5, 9, 10, 49, 50, 59_999, 60_000, 120_000)
 SKEWS_MS = (0, 0, 0, 0, 0, -1, -2, -3, -10, -49, -51, -60_000, 1, 5, 60_000, 4_000_000_000)
 PROPERTIES: dict[str, tuple[object, ...]] = {
-    "p": (0, 1, 2, Decimal("1.50"), Decimal("0.1"), "1", "a", "ab", True, None, [], {}),
-    "q": ("a", "b", "ab", "", 1, False, Decimal("1.0000000001"), Decimal("-0.0")),
-    "list": (["a", "b"], [1, "a"], [], [True], ["ab"], ["a", None], "a", 2),
-    "items": ([{"sku": "a"}, {"sku": "ab"}], [{"sku": 1}], [{}], [], {"sku": "b"}, "a", [{"sku": ["a", "b"]}]),
+    "p": (0, 1, 2, Decimal("1.50"), Decimal("0.1"), 10**20, Decimal("1E+30"), "1", "a", "ab", True, None, [], {}),
+    "q": (
+        "a",
+        "b",
+        "ab",
+        "",
+        "\u00e9",
+        "\U0001f600",
+        1,
+        False,
+        Decimal("1.0000000001"),
+        Decimal("-0.0"),
+        Decimal("1E-12"),
+    ),
+    "list": (["a", "b"], [1, "a"], [], [True], ["ab"], ["a", None], [["a"], [[1]]], [{"x": 1}], "a", 2),
+    "items": (
+        [{"sku": "a"}, {"sku": "ab"}],
+        [{"sku": 1}],
+        [{}],
+        [],
+        {"sku": "b"},
+        "a",
+        [{"sku": ["a", "b"]}],
+        [{"sku": ["ab"]}],
+        [[{"sku": "a"}], 5],
+    ),
     "o": ({"x": 1}, {"x": "a"}, {"x": None}, {"x": []}, {}, "a", 1),
     "when": (write_instant(DAY_0), write_instant(DAY_0 + 1), "2023-11-14T22:13:20.0019Z", "a", 5, None),
 }
@@ -44,6 +66,8 @@ PEOPLE: tuple[dict[str, object], ...] = (
     {"userId": None, "anonymousId": "d1"},
     {"userId": "", "anonymousId": "d1"},
     {"userId": "NULL", "anonymousId": "d2"},
+    {"userId": " u1 "},
+    {"userId": Decimal("3.0")},
 )
 NOBODY: tuple[dict[str, object], ...] = ({}, {"userId": "0"}, {"userId": None, "anonymousId": "undefined"})
 GARBAGE = (b"", b"{", b"[]", b"null", b'"text"', b"\xff\xfe", b'{"type":"track","event":"A","userId":"u1"', b"17")
@@ -61,7 +85,44 @@ IDS: list[dict[str, object]] = [
     {"messageId": None},
     {"messageId": ""},
     *(dict[str, object](messageId=f"m{number}") for number in range(4)),
+    {"messageId": 7},
+    {"messageId": "7"},
 ]
+ODD: list[dict[str, object]] = [
+    {"properties": "a"},
+    {"properties": []},
+    {"properties": None},
+    {"context": [], "traits": "a"},
+    {"context": {"traits": 5}, "traits": None},
+    {"event": 5, "name": 5},
+    {"event": None, "name": ["home"]},
+    {"userId": True},
+    {"userId": ["u1"]},
+    {"anonymousId": {}},
+    {"messageId": []},
+    {"messageId": False},
+    {"type": 5},
+    {"type": None},
+    {"type": "Track"},
+    {"sentAt": "soon"},
+    {"receivedAt": 5},
+    {"unknown": {"deep": [[[[{}]]]]}},
+]
+"""Fields of types that nobody expects; at most one of them is a reason to refuse the message."""
+WRITTEN = (
+    lambda text: text,
+    lambda text: text[:-1],
+    lambda text: text[:-1] + "+00:00",
+    lambda text: text[:-1] + "9999Z",
+    lambda text: text.replace("T", " "),
+    lambda text: text.replace(".", ","),
+    lambda text: text.replace("22:", "23:")[:-1] + "+01:00",
+    lambda text: text.replace("22:", "21:")[:-1] + "-0100",
+    lambda text: text[:19] + "Z",
+    lambda text: text[:16] + "Z",
+    lambda text: text[:10],
+)
+"""Ways of writing an instant, some of them cut."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +133,7 @@ class Sent:
     form: str
     skew_ms: int
     receipt_ms: int
+    writing: int
 
     def at(self, sent_ms: int) -> bytes:
         """The record of the message, sent at an instant of the true clock."""
@@ -84,7 +146,8 @@ class Sent:
             "received": {"receivedAt": told},
             "none": {},
         }[self.form]
-        return encode({**self.body, **{name: write_instant(at) for name, at in times.items()}})
+        written = {name: WRITTEN[self.writing](write_instant(at)) for name, at in times.items()}
+        return encode({**written, **self.body})
 
 
 FORMS = ("timestamp",) * 6 + ("both", "corrected", "original", "received", "none")
@@ -117,9 +180,13 @@ def sent_of(seed: int) -> Sent | bytes:
     random = Random(seed)
     if random.random() < 0.05:
         return random.choice(BAD)
-    people = PEOPLE if random.random() < 0.97 else NOBODY
-    body = {**_call(random), **random.choice(people), **random.choice(IDS)}
-    return Sent(body, random.choice(FORMS), random.choice(SKEWS_MS), random.choice((0, 0, 5, -3, 60_000)))
+    lot = random.random()
+    body = {**_call(random), **random.choice(PEOPLE if lot < 0.97 else NOBODY), **random.choice(IDS)}
+    if lot < 0.05 or lot >= 0.97:
+        # Nothing else is wrong with these, so that there is one reason to refuse them.
+        return Sent(body | (random.choice(ODD) if lot < 0.05 else {}), "timestamp", 0, 0, 0)
+    writing = random.randrange(len(WRITTEN)) if lot < 0.15 else 0
+    return Sent(body, random.choice(FORMS), random.choice(SKEWS_MS), random.choice((0, 0, 5, -3, 60_000)), writing)
 
 
 SOME = st.integers(0, 2**16 - 1).map(sent_of)
@@ -172,7 +239,12 @@ class Restart:
     again: int
 
 
-Step: TypeAlias = Feed | Advance | Restart
+@dataclass(frozen=True)
+class Commit:
+    """An epoch ends: what was sent needs not be sent again."""
+
+
+Step: TypeAlias = Feed | Advance | Restart | Commit
 
 
 @dataclass(frozen=True)
@@ -187,7 +259,7 @@ class Life:
         return [record for step in self.steps if isinstance(step, Feed) for record in step.records]
 
 
-KINDS = ("record",) * 12 + ("cut", "cut", "cut", "advance", "advance", "restart")
+KINDS = ("record",) * 12 + ("cut", "cut", "cut", "advance", "advance", "commit", "restart")
 MOMENT = st.tuples(st.sampled_from(KINDS), SOME, st.integers(0, 9), st.sampled_from((0, 0, 0, 1, 3, 50)))
 
 
@@ -217,4 +289,6 @@ def lives(draw: st.DrawFn, size: int = 50) -> Life:
             steps.append(Advance(confirmed_ms))
         elif kind == "restart":
             steps.append(Restart(number))
+        elif kind == "commit":
+            steps.append(Commit())
     return Life(tuple(steps), clock_ms + draw(st.sampled_from((1, 2, 51, 60_001, 1_000_000))))

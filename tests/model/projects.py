@@ -7,6 +7,7 @@ Not here: logs (tests.model.logs), what is compared (tests.model.test_engine_equ
 from __future__ import annotations
 
 from decimal import Decimal
+from functools import cache
 from typing import TypeVar
 
 from hypothesis import strategies as st
@@ -172,6 +173,7 @@ ATTRIBUTES: st.SearchStrategy[Condition] = st.one_of(
 )
 
 
+@cache
 def conditions(names: tuple[str, ...], tables: bool, depth: int = 4) -> st.SearchStrategy[Condition]:
     """Conditions that may name audiences of ``names``; ``tables``: attributes may be read."""
     leaves = [(6, EVENTS), (1, TRAIT_VALUES)]

@@ -57,6 +57,7 @@ def test_its_defaults_are_those_of_the_settings() -> None:
     assert duration_ms(rows["clock.skew"]) == settings.clock.skew_ms
     assert duration_ms(rows["dedupe.period"]) == settings.dedupe.period_ms
     assert duration_ms(rows["topics.retention"]) == settings.topics.retention_ms
+    assert duration_ms(rows["topics.watch"]) == settings.topics.watch_ms
     assert duration_ms(rows["epoch"]) == settings.epoch_ms
     assert duration_ms(rows["watchdog"]) == settings.watchdog_ms
     assert rows["kafka.bootstrap_servers"] == settings.kafka.bootstrap_servers

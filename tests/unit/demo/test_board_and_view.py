@@ -71,7 +71,7 @@ def test_the_screen_fits_the_terminal_and_shows_what_matters(board: Board, width
     text = "\n".join(lines)
     for wanted in (
         "events/s 300", "lag 7", "freshness 62 ms", "memberships 5", "changes 7", "1:23", "shop", "embedded broker",
-        "→ pricing_intent", "← pricing_intent", "u-0003", "03:04:05", "bad_time 3, not_json 2", "duplicates 8",
+        "→ pricing_intent", "← pricing_intent", "u-0003", "03:04:05", "refused 5  bad_time 3, not_json 2", "duplicates 8",
         "event: >= 3 x Pricing", "time: no longer >= 3 x",
     ):  # fmt: skip
         assert wanted in text
@@ -97,6 +97,17 @@ def test_where_there_is_no_room_for_all_audiences_the_largest_are_shown() -> Non
     text = "\n".join(drawn(board, 80, 24))
     assert all(f"│ a{number:02d} " in text for number in (7, 19, 28))
     assert "smaller ones are not shown" in text
+
+
+def test_a_busy_audience_leaves_room_for_the_changes_of_others() -> None:
+    board = Board("shop", {"busy": "", "rare": ""}, (), 0)
+    board.changed(change("rare", "entered", who="u-0007"), 1)
+    for number in range(60):
+        board.changed(change("busy", "entered", who=f"v-{number:04d}"), 2)
+    lines = [text for text in drawn(board, 80, 24) if "→ busy" in text or "→ rare" in text]
+    assert len(lines) == 13
+    assert "u-0007" in lines[-1]
+    assert "v-0059" in lines[0]
 
 
 def test_a_change_is_told_with_who_what_why_and_when() -> None:

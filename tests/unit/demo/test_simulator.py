@@ -33,7 +33,7 @@ def effective(record: Record, message: dict[str, Any]) -> int:
     timestamp, original, sent, received = (
         message.get(name) for name in ("timestamp", "originalTimestamp", "sentAt", "receivedAt")
     )
-    at_ms = effective_ms(INSTANTS, timestamp, original, sent, received, record.due_ms)
+    at_ms, _ = effective_ms(INSTANTS, timestamp, original, sent, received, record.due_ms)
     assert at_ms is not None
     return at_ms
 

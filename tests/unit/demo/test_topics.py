@@ -3,8 +3,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from flows.demo.topics import delete, with_prefix
-from flows.topics import wanted
+from flows.demo.topics import delete
+from flows.topics import wanted, with_prefix
 from opportune.settings import Settings, Topics
 
 TOPICS = Topics(

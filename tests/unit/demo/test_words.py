@@ -52,6 +52,13 @@ TOTAL = Where(Path("properties", ("cart", "total")), Predicate((Comparison("gte"
             TraitCondition(("a",), Predicate((Comparison("starts_with", "x"), Comparison("ne", "xy")))),
             "a starts with x and != xy",
         ),
+        (All((event("A"), All((event("B"), FREE)))), "A and B and plan = free"),
+        (
+            AttributeCondition(
+                "customers", "since", Predicate((Comparison("lt", 1_640_995_200_000), Comparison("ne", 1_500)), True)
+            ),
+            "since < 2022-01-01 and != 1970-01-01T00:00:01.500Z",
+        ),
     ],
 )
 def test_a_condition_reads_as_a_sentence(condition: Condition, text: str) -> None:

@@ -21,6 +21,8 @@ from state.keys import (
     META_OUTBOX,
     META_PLAN,
     META_ROUTING,
+    META_SEQUENCES,
+    META_STARTED,
     U64,
     pack_group,
     pack_member,
@@ -29,7 +31,7 @@ from state.keys import (
 )
 from state.memory import MemoryStore
 from state.outbox import Outbox, OutboxMessage, decode_messages, encode_messages
-from state.positions import Channels, Positions
+from state.positions import Channels, Positions, Sequences
 from state.seen import Seen
 from state.shard_identity import Expected, Identity, decode_identity, encode_identity, open_shard
 from state.store import FAMILIES
@@ -61,6 +63,12 @@ def channels() -> Channels:
     return made
 
 
+def sequences() -> Sequences:
+    made = Sequences((7).to_bytes(4, "big") + (2**40 - 1).to_bytes(8, "big"))
+    assert (made.next(7), made.next(0)) == (2**40, 1)
+    return made
+
+
 def wide() -> bytes:
     return encode_entries(np.array([1, 2], np.uint64), np.array([NOW, NOW + 2**40], np.int64))
 
@@ -73,6 +81,7 @@ VALUES: dict[str, Callable[[], bytes]] = {
     "group_key": lambda: pack_group(PROFILE, 513),
     "applied": lambda: positions().encode(),
     "channels": lambda: channels().encode(),
+    "sequences": lambda: sequences().encode(),
     "messages": lambda: encode_messages(MESSAGES),
     "entries": lambda: encode_entries(*entries()),
     "entries_wide": wide,
@@ -92,6 +101,7 @@ def test_values_are_read_as_ever() -> None:
     assert decode_identity(golden("identity")) == Identity(format=1, project="shop", shard=3, shards=12)
     assert dict(Positions(golden("applied"))) == dict(positions())
     assert dict(Channels(golden("channels"))) == {3: (1, 2**40)}
+    assert dict(Sequences(golden("sequences"))) == {7: 2**40, 0: 1}
     assert decode_messages(golden("messages")) == MESSAGES
     for found, expected in zip(decode_entries(golden("entries")), entries(), strict=True):
         assert found.tolist() == expected.tolist()
@@ -123,7 +133,8 @@ def test_a_shard_is_laid_out_as_ever() -> None:
 
 def test_the_names_of_meta_are_as_ever() -> None:
     assert FORMAT_VERSION == 1
-    assert [META_IDENTITY, META_PLAN, META_ROUTING, META_GENERATION, META_APPLIED, META_CHANNELS, META_OUTBOX] == [
+    names = [META_IDENTITY, META_PLAN, META_ROUTING, META_GENERATION, META_APPLIED, META_CHANNELS, META_OUTBOX]
+    assert [*names, META_SEQUENCES, META_STARTED] == [
         b"identity",
         b"plan",
         b"routing",
@@ -131,6 +142,8 @@ def test_the_names_of_meta_are_as_ever() -> None:
         b"applied",
         b"channels",
         b"outbox",
+        b"sequences",
+        b"started",
     ]
     assert FAMILIES == ("identifiers", "profiles", "timers", "members", "outbox", "seen", "meta")
     assert U64(1) == b"\0\0\0\0\0\0\0\1"

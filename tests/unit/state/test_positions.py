@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opportune.errors import StateError
-from state.positions import Channels, Positions
+from state.positions import Channels, Positions, Sequences
 
 TOPIC, OTHER = b"t" * 16, b"o" * 16
 I64 = st.integers(-(2**63), 2**63 - 1)
@@ -47,16 +47,25 @@ def test_channels_are_a_dict(steps: list[tuple[int, int, int]]) -> None:
 
 @given(st.binary(max_size=120))
 def test_any_bytes_are_positions_or_an_error(value: bytes) -> None:
-    for kind in (Positions, Channels):
+    for kind in (Positions, Channels, Sequences):
         try:
             assert kind(value).encode() == value
         except StateError:
             continue
 
 
-@pytest.mark.parametrize("kind", [Positions, Channels])
-def test_a_row_twice_is_damage(kind: type[Positions] | type[Channels]) -> None:
-    row = bytes(36 if kind is Positions else 20)
+@given(st.lists(st.integers(0, 3)))
+def test_each_receiver_has_sequences_of_its_own(sent: list[int]) -> None:
+    sequences = Sequences()
+    for place, receiver in enumerate(sent):
+        assert sequences.next(receiver) == sent[: place + 1].count(receiver)
+        sequences = Sequences(sequences.encode()) if place % 3 == 0 else sequences
+    assert dict(Sequences(sequences.encode())) == {receiver: sent.count(receiver) for receiver in set(sent)}
+
+
+@pytest.mark.parametrize(("kind", "size"), [(Positions, 36), (Channels, 20), (Sequences, 12)])
+def test_a_row_twice_is_damage(kind: type[Positions] | type[Channels] | type[Sequences], size: int) -> None:
+    row = bytes(size)
     assert kind(row).encode() == row
     with pytest.raises(StateError, match="damaged"):
         kind(row + row)

@@ -133,7 +133,7 @@ def test_a_time_out_of_range(tmp_path: Path) -> None:
 
 
 def test_rows_without_a_key(tmp_path: Path) -> None:
-    text = _csv(tmp_path, 'id,plan\na,x\n,y\n"",z\n')()
+    text = _csv(tmp_path, 'id,plan\na,x\n,y\n"",z\n  ,z\n')()
     assert "column 'id', row 2: the key is empty, as in 3 rows; give each row a key" in text
     pa.parquet.write_table(pa.table({"id": [1.0, None], "plan": ["x", "y"]}), tmp_path / "t.parquet")
     assert "column 'id', row 2: the key is empty;" in _refusal(tmp_path, "t.parquet")

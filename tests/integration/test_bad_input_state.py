@@ -1,0 +1,135 @@
+"""State directories that a job must not run on: it ends with code 65 and says what to do. And a disk that is full."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import msgspec
+import pytest
+
+from state.keys import META_IDENTITY
+from state.rocks import RocksStore, shared_memory
+from state.shard_identity import decode_identity, encode_identity
+from tests.crash.running import running_job, until
+from tests.integration.small_job import SmallJob, small_job
+from tests.kafka.broker import Kafka
+
+Spoil = Callable[[SmallJob], None]
+
+
+@pytest.fixture(scope="module")
+def stopped(kafka: Kafka, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmallJob]:
+    """A job that has counted three events and was stopped; ``old`` beside its state is a copy from before the last two."""
+    name = f"t-{uuid4().hex[:12]}"
+    with small_job(tmp_path_factory.mktemp("stopped") / "project", kafka.bootstrap_servers, name) as small:
+        for count in range(1, 4):
+            small.job.start()
+            small.job.wait_running()
+            reading = small.reading()
+            small.count("ann")
+            small.wait_counted(reading, "ann", count)
+            until(small.is_read, "it is read")
+            assert small.job.terminate()[0] == 0
+            reading.stop_at_end()
+            if count == 1:
+                shutil.copytree(small.job.state, small.job.project / "old")
+        yield small
+
+
+def set_setting(small: SmallJob, before: str, after: str) -> None:
+    settings = small.job.project / "opportune.yml"
+    assert before in settings.read_text()
+    settings.write_text(settings.read_text().replace(before, after))
+
+
+def other_project(small: SmallJob) -> None:
+    set_setting(small, f"name: {small.name}", "name: somebody-elses")
+
+
+def other_shard_count(small: SmallJob) -> None:
+    set_setting(small, "shards: 4", "shards: 5")
+    # The mailbox has a partition a shard and would be refused first.
+    set_setting(small, "topics: {", f"topics: {{mailbox: {small.name}.m5, ")
+
+
+def other_definitions(small: SmallJob) -> None:
+    audiences = small.job.project / "audiences" / "all.yml"
+    audiences.write_text(audiences.read_text().replace("within: 7 seconds", "within: 9 seconds"))
+
+
+def newer_format(small: SmallJob) -> None:
+    store = RocksStore(small.job.state / "shards" / "0002", shared_memory(8 << 20, 8 << 20))
+    identity = decode_identity(store.get("meta", META_IDENTITY) or b"")
+    write = store.batch()
+    write.put(META_IDENTITY, encode_identity(msgspec.structs.replace(identity, format=999)), store.family("meta"))
+    store.write(write)
+    store.close()
+
+
+def shards_exchanged(small: SmallJob) -> None:
+    shards = small.job.state / "shards"
+    (shards / "0001").rename(shards / "x")
+    (shards / "0002").rename(shards / "0001")
+    (shards / "x").rename(shards / "0002")
+
+
+def damaged(small: SmallJob) -> None:
+    for manifest in (small.job.state / "shards" / "0001").glob("MANIFEST-*"):
+        manifest.write_bytes(b"\xff" * 4_096)
+
+
+def current_lost(small: SmallJob) -> None:
+    (small.job.state / "shards" / "0003" / "CURRENT").unlink()
+
+
+def one_shard_of_before(small: SmallJob) -> None:
+    """The topic still has what is lost here: only the engine's store knows that it was applied."""
+    directory = small.job.state / "shards" / "0002"
+    shutil.rmtree(directory)
+    shutil.copytree(small.job.project / "old" / "shards" / "0002", directory)
+
+
+def unreadable_book(small: SmallJob) -> None:
+    (small.job.state / "deaths.json").write_text("{")
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (other_project, ["the state is of the project", "state.directory"]),
+        (other_shard_count, ["state.shards: 4", "set it to 4"]),
+        (other_definitions, ["definitions changed", "new state directory"]),
+        (newer_format, ["format 999", "a newer version wrote it"]),
+        (shards_exchanged, ["holds shard", "Put them back"]),
+        (damaged, ["damaged", "restore a checkpoint set"]),
+        (current_lost, ["CURRENT is missing", "restore a checkpoint set"]),
+        (one_shard_of_before, ["behind", "old copy"]),
+        (unreadable_book, ["deaths.json cannot be read", "delete it"]),
+    ],
+)
+def test_state_that_is_refused(stopped: SmallJob, tmp_path: Path, spoil: Spoil, says: list[str]) -> None:
+    directory = tmp_path / "project"
+    shutil.copytree(stopped.job.project, directory)
+    with running_job(directory, stopped.bootstrap_servers) as job:
+        spoil(SmallJob(job, stopped.bootstrap_servers, stopped.name))
+        job.start()
+        assert job.ended() == 65, job.said()[-6_000:]
+        for words in says:
+            assert words in job.said()
+
+
+@pytest.mark.timeout(60)
+def test_state_that_is_locked(stopped: SmallJob) -> None:
+    stopped.job.start()
+    stopped.job.wait_running()
+    with running_job(stopped.job.project, stopped.bootstrap_servers) as second:
+        second.log = second.project / "second.log"
+        second.start()
+        assert second.ended() == 65
+        assert "is locked: another process runs on this state" in second.said()
+    assert not stopped.job.has_ended()
+    assert stopped.job.terminate()[0] == 0
