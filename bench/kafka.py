@@ -147,7 +147,7 @@ class Filler:
             where = self._partition(key) if self._by_slot else -1
             while True:
                 try:
-                    produce(topic, value, key, where, delivered, t)
+                    produce(topic, value, key, where, delivered, timestamp=t)
                     break
                 except BufferError:
                     self._producer.poll(0.05)

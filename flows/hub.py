@@ -24,9 +24,9 @@ from opportune.decode import Event
 from opportune.errors import RejectedEvent, StateError
 from opportune.router import Router
 
-POLL_RECORDS = 10_000
-GATHER_MS = 600
-GATHER_EVENTS = 60_000
+POLL_RECORDS = 2_000
+GATHER_MS = 1_000
+GATHER_EVENTS = 30_000
 BEHIND_MS = 400
 """Polls are gathered while log time is further behind the clock than this."""
 PASSING = frozenset({

@@ -231,6 +231,9 @@ class Worker:
         losses = check_positions(applied, topics, accept_loss=self.options.accept_loss, names=names, highest=highest)
         for loss in losses:
             log.warning("accepted: %s", loss.told())
+            if loss.what == "recreated":
+                # A topic without a name is not judged any more (flows.topic_positions): it was accepted for good.
+                names[loss.topic_id] = ""
             for actor in actors:
                 known = actor.positions.get(loss.topic_id, loss.partition)
                 if known is not None:

@@ -8,6 +8,7 @@ Not here: times and identifiers (opportune.event), which handler takes an event 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any, TypeAlias
@@ -16,7 +17,7 @@ import msgspec
 from msgspec import UNSET
 
 from opportune.audiences.plan import Plan, paths_of
-from opportune.audiences.schema import Path
+from opportune.audiences.schema import CallType, Path
 from opportune.errors import RejectedEvent
 from opportune.event import CALL_TYPES, Numbers, identifier_text
 
@@ -24,13 +25,15 @@ Event: TypeAlias = Any
 """A struct of ``EventType.type``; its fields are drawn in that class."""
 
 NUMBERS = Numbers()
+TRACK = sys.intern("track")
+"""Types are decoded to these very objects, so that they can be compared by identity."""
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, TypeError)
 decode_any = msgspec.json.Decoder(Any, float_hook=NUMBERS.__getitem__).decode
 decode_traits = msgspec.json.Decoder(dict[str, tuple[int, Any]], float_hook=NUMBERS.__getitem__).decode
 encode_traits = msgspec.json.Encoder(decimal_format="number").encode
 
 FIELDS: list[tuple[str, Any, Any]] = [
-    ("type", str, ""),
+    ("type", CallType, None),
     ("event", str | None, None),
     ("messageId", str | None, None),
     ("userId", str | int | None, None),
@@ -175,7 +178,7 @@ class EventType:
         type_ = message.get("type")
         if not isinstance(type_, str) or type_ not in CALL_TYPES:
             raise RejectedEvent("bad_type", f"type is {str(type_)[:40]!r}")
-        fields: dict[str, Any] = {"type": type_}
+        fields: dict[str, Any] = {"type": sys.intern(type_)}
         for key in ("event", "name") if self.named else ("event",):
             text = message.get(key)
             fields[key] = text if isinstance(text, str) else None

@@ -9,13 +9,13 @@ Not here: bytes (opportune.decode), what the person's shard does (flows.actor).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from opportune.compiled import Compiled
-from opportune.decode import Event
+from opportune.decode import TRACK, Event
 from opportune.errors import RejectedEvent
-from opportune.event import CALL_TYPES, Instants, People, Person, effective_ms
+from opportune.event import Instants, People, Person, effective_ms
 
 
 class Router:
@@ -64,16 +64,18 @@ class Router:
         seconds, suffixes = self.instants.seconds, self.instants.suffixes
         users, strangers = self.people.by_user, self.people.by_anonymous
         lateness, untouched = self.lateness_ms, 0
-        for record, event, arrival in zip(records, events, arrivals, strict=True):
-            if event is None:
-                continue
+        late = max(arrivals, default=0) - lateness
+        rows: Iterable[tuple[Any, Event, int]] = zip(records, events, arrivals, strict=True)
+        if refusals:
+            rows = [row for row in rows if row[1] is not None]
+        for record, event, arrival in rows:
             try:
-                if event.type == "track":
+                if event.type is TRACK:
                     action = tracks.get(event.event)
-                elif event.type in CALL_TYPES:
+                elif event.type is not None:
                     action = other(event)
                 else:
-                    raise RejectedEvent("bad_type", f"type is {event.type[:40]!r}")
+                    raise RejectedEvent("bad_type", "there is no type")
                 text = event.timestamp
                 if (
                     text is None
@@ -90,7 +92,7 @@ class Router:
                 if at > arrival:
                     at = arrival
                     self.clamped += 1
-                elif at < arrival - lateness:
+                elif at < late and at < arrival - lateness:
                     raise RejectedEvent("too_late", f"{arrival - at} ms behind")
                 user = event.userId
                 person = strangers.get(event.anonymousId) if user is None else users.get(user)

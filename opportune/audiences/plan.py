@@ -13,6 +13,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator
 from decimal import Decimal
+from functools import lru_cache
 from hashlib import blake2b
 from math import floor
 
@@ -59,6 +60,7 @@ class Steps(msgspec.Struct, frozen=True):
         return self.starts[-1]
 
 
+@lru_cache(maxsize=4_096)
 def steps(predicate: Predicate) -> Steps:
     """The predicate of ``times`` as steps over the whole numbers."""
     test = predicates.function(predicate)

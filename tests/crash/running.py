@@ -64,7 +64,7 @@ class RunningJob:
         self.log = project / "job.log"
         self._command = ["run", str(project), "--bootstrap-servers", bootstrap_servers, "--state", str(self.state)]
         self._command += arguments
-        self._environment = {**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})}
+        self.environment = {**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})}
         self._supervisor: subprocess.Popen[bytes] | None = None
         self._workers: list[int] = []
         self._mark = 0
@@ -83,7 +83,7 @@ class RunningJob:
             kill_at: ``POINT:COUNT``: each worker kills itself there.
             arguments: for this start only.
         """
-        environment = {**self._environment, **({KILL_VARIABLE: kill_at} if kill_at else {})}
+        environment = {**self.environment, **({KILL_VARIABLE: kill_at} if kill_at else {})}
         self._mark = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as log:
             self._supervisor = subprocess.Popen(

@@ -36,10 +36,16 @@ class SmallJob:
         self.bootstrap_servers = bootstrap_servers
         self.name = name
         self.events = f"{name}.events"
-        self._producer = Producer(
-            {"bootstrap.servers": bootstrap_servers, "message.max.bytes": 4 << 20, "log_level": 2}
-        )
         self._number = 0
+        self.reconnect()
+
+    def reconnect(self) -> None:
+        """Sends with a new client, which sees the topics as they are now."""
+        self._producer = Producer({
+            "bootstrap.servers": self.bootstrap_servers,
+            "message.max.bytes": 4 << 20,
+            "log_level": 2,
+        })  # fmt: skip
 
     def send(
         self,

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -13,8 +16,9 @@ import pytest
 from state.keys import META_IDENTITY
 from state.rocks import RocksStore, shared_memory
 from state.shard_identity import decode_identity, encode_identity
+from tests.crash.conftest import report, scene
 from tests.crash.running import running_job, until
-from tests.integration.small_job import SmallJob, small_job
+from tests.integration.small_job import SmallJob, patched, small_job
 from tests.kafka.broker import Kafka
 
 Spoil = Callable[[SmallJob], None]
@@ -133,3 +137,88 @@ def test_state_that_is_locked(stopped: SmallJob) -> None:
         assert "is locked: another process runs on this state" in second.said()
     assert not stopped.job.has_ended()
     assert stopped.job.terminate()[0] == 0
+
+
+FULL_WHEN_THERE_IS = """
+import pathlib, flows.worker
+from state.faults import FaultyStore
+from state.rocks import RocksStore
+FULL = pathlib.Path({flag!r})
+class Disk(FaultyStore):
+    def write(self, batch):
+        if FULL.exists():
+            self.fail_writes()
+        super().write(batch)
+flows.worker.RocksStore = lambda directory, memory: Disk(RocksStore(directory, memory))
+"""
+
+
+@pytest.mark.timeout(120)
+def test_disk_that_refuses(kafka: Kafka, topic_prefix: str, tmp_path: Path) -> None:
+    """A store whose disk is full while a file is there: the job ends, says why, and later goes on where it was."""
+    flag = tmp_path / "full"
+    with scene(tmp_path / "project", kafka.bootstrap_servers, topic_prefix) as made:
+        made.job.environment |= patched(tmp_path / "patch", FULL_WHEN_THERE_IS.format(flag=str(flag)))
+        made.job.start()
+        made.job.wait_running()
+        made.begin(seed=5)
+        until(lambda: len(made.reading.news) > 100, "changes are made")
+        flag.touch()
+        assert made.job.ended() == 65
+        assert "the disk is full" in made.job.said()
+        seen = len(made.reading.news)
+        made.job.start()
+        assert made.job.ended() == 65
+        flag.unlink()
+        made.job.start()
+        made.job.wait_running()
+        until(lambda: len(made.reading.news) > seen, "changes are made again")
+        report(f"a disk that refuses: {made.finish()}")
+
+
+@pytest.mark.timeout(150)
+def test_full_disk(kafka: Kafka, topic_prefix: str, tmp_path: Path) -> None:
+    """A small file system for the state, filled up while events flow."""
+    with scene(tmp_path / "project", kafka.bootstrap_servers, topic_prefix) as made, small_disk(made.job.state):
+        made.job.start()
+        made.job.wait_running()
+        made.begin(seed=6, events_a_second=400)
+        until(lambda: len(made.reading.news) > 100, "changes are made")
+        ballast = made.job.state / "ballast"
+        fill(ballast)
+        made.job.wait_said("the disk is full", 60)
+        # A write that is refused ends the job; where it is the engine's own store, the start after that is refused.
+        until(lambda: made.job.has_ended() or "it is started again" in made.job.said(), "the job ends, or tries again")
+        seen = len(made.reading.news)
+        if made.job.has_ended():
+            assert made.job.ended() == 65
+            made.job.start()
+            made.job.wait_said("the disk is full", 60)
+        ballast.unlink()
+        # A start that is refused is tried again, unless it came as far as writing.
+        until(lambda: made.job.has_ended() or len(made.reading.news) > seen, "the job ends, or goes on by itself", 60)
+        if made.job.has_ended():
+            assert made.job.ended() == 65
+            made.job.start()
+            until(lambda: len(made.reading.news) > seen, "changes are made again", 60)
+        report(f"a full disk: {made.finish()}")
+
+
+@contextlib.contextmanager
+def small_disk(directory: Path) -> Iterator[None]:
+    """A file system of 24 MiB; skips where none can be made."""
+    directory.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(directory)]
+    if os.geteuid() != 0 or subprocess.run(mount, check=False, capture_output=True).returncode != 0:
+        pytest.skip("no file system can be mounted here")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", str(directory)], check=True)
+
+
+def fill(ballast: Path) -> None:
+    """Writes a file until there is no room."""
+    with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(65_536))

@@ -79,7 +79,7 @@ def test_the_last_start_is_kept_with_the_position_behind_it() -> None:
 def test_a_process_whose_state_went_on_elsewhere_stops() -> None:
     loop = Loop(PROJECT, 2)
     loop.control += [encode_decision(STARTED), later(2)]
-    with pytest.raises(StateError, match="control topic, at .*, tells of generation 2"):
+    with pytest.raises(StateError, match=r"control topic, at .*, tells of generation 2"):
         loop.advance(5_000)
 
 
