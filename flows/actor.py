@@ -35,7 +35,7 @@ from state.store import Batch as Write
 from state.store import Store
 from state.warehouse import WarehouseTable
 
-SWEEP_MAX = 2_000
+SWEEP_MAX = 200
 """So many timers are fired in one go; events come between."""
 SAVE_MS = 1_000
 """A shard that has nothing to do saves its positions this often, by log time."""

@@ -1,8 +1,8 @@
 """The profiles that a batch works on: read together, changed in memory, written together.
 
 Owns: reading heads and feature groups with as few multi-gets as possible, and packing what has changed.
-Invariant: a profile on the desk has every group that the actions and dues of this batch need; what is not in the store
-is there as None.
+Invariant: a profile on the desk has every group that is asked for: what actions and dues surely need is read with the
+heads, the rest one by one when an evaluation asks; what is not in the store is there as None.
 Not here: what happens to a profile (flows.actor), key layouts (state.keys).
 """
 
@@ -28,6 +28,27 @@ decode_head = msgspec.msgpack.Decoder(Profile).decode
 encode = msgspec.msgpack.Encoder().encode
 
 
+class Groups(dict[int, Any]):
+    """The feature groups of a profile by number; one that was not read with the others is read when it is asked for."""
+
+    __slots__ = ("owner",)
+    owner: bytes
+
+
+def groups_of(store: Store, suffixes: list[bytes]) -> type[Groups]:
+    """The type of a desk's groups: they know where to read."""
+    get = store.get
+
+    class StoredGroups(Groups):
+        __slots__ = ()
+
+        def __missing__(self, group: int) -> bytes | None:
+            value = self[group] = get("profiles", self.owner + suffixes[group])
+            return value
+
+    return StoredGroups
+
+
 class Desk:
     """The profiles of one batch.
 
@@ -46,6 +67,7 @@ class Desk:
         self.family = store.family("profiles")
         self.handlers = compiled.plan.handlers
         self.suffixes = [U16(group.number) for group in compiled.plan.groups]
+        self.groups = groups_of(store, self.suffixes)
         self.tables = [tables[name] for name in sorted(compiled.plan.columns)]
         self.profiles: dict[bytes, Profile] = {}
         self.touched: list[Profile] = []
@@ -114,7 +136,8 @@ class Desk:
             head = next(values)
             profile = Profile() if head is None else decode_head(head)
             profile.id = profile_id
-            profile.groups = dict(zip(groups, values, strict=False)) if groups else {}
+            theirs = profile.groups = self.groups(zip(groups, values, strict=False)) if groups else self.groups()
+            theirs.owner = profile_id
             profiles[profile_id] = profile
         if self.tables:
             self._join(ids)

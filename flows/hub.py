@@ -25,10 +25,13 @@ from opportune.errors import RejectedEvent, StateError
 from opportune.router import Router
 
 POLL_RECORDS = 2_000
+PACE_MS = 5
+"""Batches follow each other no faster than this: each costs every shard a write."""
 GATHER_MS = 1_000
 GATHER_EVENTS = 30_000
-BEHIND_MS = 400
-"""Polls are gathered while log time is further behind the clock than this."""
+"""A batch is handed over after this time, or with so many events, however far behind the process is."""
+NEAR_MS = 50
+"""Log time this close behind the clock is no lag."""
 PASSING = frozenset({
     KafkaError._TRANSPORT,
     KafkaError._ALL_BROKERS_DOWN,
@@ -91,6 +94,7 @@ class Hub:
         self.one_topic = len({one.topic for one in events}) == 1
         self.records = 0
         self.told_ms = -1
+        self.gathered_ms = 0
         self._empty()
         consumer.assign([TopicPartition(one.topic, one.partition, one.read) for one in events])
         post.assign([TopicPartition(one.topic, one.partition, one.read) for one in mail])
@@ -108,19 +112,22 @@ class Hub:
         Returns:
             A batch for each shard, or nothing where nothing was read and time has not moved on.
         """
-        began = monotonic_ms()
         self._poll_mail()
-        while (
-            self.poll() and self._is_behind() and monotonic_ms() - began < GATHER_MS and self._count() < GATHER_EVENTS
-        ):
-            pass
+        while self.poll():
+            if self._is_full():
+                break
+        else:
+            if not self._is_full():
+                return []
+        self.gathered_ms = monotonic_ms()
         return self.batches()
 
-    def _count(self) -> int:
-        return sum(map(len, self.gathered))
-
-    def _is_behind(self) -> bool:
-        return self.clock() - min((one.mark_ms for one in self.events if not one.at_end), default=1 << 60) > BEHIND_MS
+    def _is_full(self) -> bool:
+        """Whether what was gathered is to be handed over: the further behind the clock, the more is gathered."""
+        if sum(map(len, self.gathered)) >= GATHER_EVENTS:
+            return True
+        behind = self.clock() - min((one.mark_ms for one in self.events if not one.at_end), default=1 << 60)
+        return monotonic_ms() - self.gathered_ms >= max(PACE_MS, min((behind - NEAR_MS) // 4, GATHER_MS))
 
     def poll(self, limit: int = POLL_RECORDS) -> int:
         """Reads and routes at most ``limit`` records; returns how many."""

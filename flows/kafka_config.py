@@ -68,7 +68,7 @@ _PRODUCER: ClientConfig = {
     "enable.idempotence": True,
     "acks": "all",
     "compression.type": "lz4",
-    "linger.ms": 5,
+    "linger.ms": 2,
     # A broker that is away is waited for: what is in the queue is in the outbox too, and must not be given up.
     "message.timeout.ms": 0,
     "queue.buffering.max.messages": 500_000,

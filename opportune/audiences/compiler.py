@@ -14,17 +14,18 @@ Not here: conditions as statements (opportune.audiences.conditions), features an
 from __future__ import annotations
 
 from bisect import bisect_right, insort
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from decimal import Decimal
+from itertools import groupby
 from typing import Any
 
 import msgspec
 from msgspec import UNSET
 
-from opportune.audiences.conditions import Emitter, Names
+from opportune.audiences.conditions import Emitter, Names, opening
 from opportune.audiences.plan import ATTRIBUTES, TRAITS, Feature, Handler, Plan
 from opportune.audiences.predicate import NUMBERS, walk
-from opportune.audiences.schema import Path, TraitCondition, Where
+from opportune.audiences.schema import Condition, Path, TraitCondition, Where
 from opportune.decode import EventType, decode_traits
 from opportune.profile import NEVER, Evaluate
 
@@ -133,7 +134,7 @@ class Writer:
         wheres: dict[tuple[Where, ...], str] = {}
         used = ["s"] if handler.traits else []
         if handler.traits:
-            self._open(TRAITS, " ")
+            self.lines += opening(self.plan, TRAITS, " ")
             self._set_traits(gates)
         self._matchers(handler, wheres)
         for group in handler.groups:
@@ -141,7 +142,7 @@ class Writer:
         if "True" not in used:
             w(f" if not ({' or '.join(dict.fromkeys(used))}): return False")
         for group in handler.groups:
-            self._open(group, " ")
+            self.lines += opening(self.plan, group, " ")
             self._fold_group(handler, group, gates, wheres)
         self._audiences(handler, gates, " ")
         w(f" if nx < NEVER and nx < p.dues.get({handler.number}, NEVER):")
@@ -191,21 +192,6 @@ class Writer:
                 self.lines.append(
                     f" if {test} and {number} not in m: m.add({number}); out.append((p, {number}, True, now, e))"
                 )
-
-    def _open(self, number: int, indent: str) -> None:
-        """The features of a group, read from their bytes at first use."""
-        if number == TRAITS:
-            self.lines.append(f"{indent}T = G[{TRAITS}]")
-            self.lines.append(
-                f"{indent}if T.__class__ is not dict_class: T = G[{TRAITS}] = {{}} if T is None else decode_traits(T)"
-            )
-            return
-        fresh = "[" + ", ".join("[]" if f.windowed else "0" for f in self.plan.groups[number].features.values()) + "]"
-        self.lines.append(f"{indent}F{number} = G[{number}]")
-        self.lines.append(
-            f"{indent}if F{number}.__class__ is not list_class: "
-            f"F{number} = G[{number}] = {fresh} if F{number} is None else unpack(F{number})"
-        )
 
     def _set_traits(self, gates: dict[tuple[str, object], str]) -> None:
         """For each name the value with the greatest event time; a later arrival wins a tie."""
@@ -257,31 +243,33 @@ class Writer:
             w(f"  if {cell} < {feature.cap}: {cell} += 1")
 
     def _audiences(self, handler: Handler, gates: dict[tuple[str, object], str] | None, indent: str) -> None:
-        """Evaluates the handler's audiences, those behind the same gates together."""
+        """Evaluates the handler's audiences, those behind the same gates together; without gates all of them."""
+        opened: set[object] = {*handler.groups, *([TRAITS] if handler.traits else [])} if gates is not None else set()
         needed = {number: self._gates(number, gates) for number in handler.audiences} if gates is not None else {}
-        for number in reversed(handler.audiences):
-            for child in self.plan.references(number):
-                if gates is not None:
-                    needed[child] = needed[child] | needed[number]
-        runs: list[tuple[frozenset[str], list[int]]] = []
         ordered = handler.audiences
         if not self.referenced & set(ordered):
             ordered = tuple(sorted(ordered, key=lambda number: sorted(needed.get(number, ()))))
-        for number in ordered:
-            gate = frozenset(needed.get(number, ()))
-            if not runs or runs[-1][0] != gate:
-                runs.append((gate, []))
-            runs[-1][1].append(number)
-        for gate, numbers in runs:
-            inner = indent
+        for gate, numbers in groupby(ordered, key=lambda number: needed.get(number, frozenset())):
             if gates is not None and not gate:
                 continue
+            inner = indent
             if gates is not None and "True" not in gate:
                 self.lines.append(f"{indent}if {' or '.join(sorted(gate))}:")
                 inner = indent + " "
-            self._values(handler, numbers, inner, opened=gates is not None)
-            for number in numbers:
+            together = list(numbers)
+            self.emitter.scope = set(opened)
+            own = {*handler.groups, *([TRAITS] if handler.traits else [])}
+            for number in together:
+                self.emitter.prepare([leaf for leaf in self.plan.own_leaves(number) if self._home(leaf) in own], inner)
+            for number in together:
                 self._audience(number, inner)
+
+    def _home(self, leaf: Condition) -> int | None:
+        """The group that a condition reads."""
+        if isinstance(leaf, TraitCondition):
+            return TRAITS
+        place = self.plan.place(leaf)
+        return None if place is None else place[0]
 
     def _gates(self, number: int, gates: dict[tuple[str, object], str]) -> frozenset[str]:
         found: set[str] = set()
@@ -294,30 +282,6 @@ class Writer:
                     found.add(gates.get(("feature", feature), ""))
         return frozenset(found - {""})
 
-    def _values(self, handler: Handler, numbers: Iterable[int], indent: str, *, opened: bool) -> None:
-        """The variables that the conditions of some audiences read, each once; ``opened``: the handler's own groups are."""
-        places: dict[tuple[int, int], None] = {}
-        traits: dict[str, None] = {}
-        for number in numbers:
-            for leaf in self.plan.own_leaves(number):
-                place = self.plan.place(leaf)
-                if place is not None:
-                    places[place] = None
-                elif isinstance(leaf, TraitCondition):
-                    traits[leaf.keys[0]] = None
-        there = {*handler.groups, *([TRAITS] if handler.traits else [])} if opened else set()
-        for group in dict.fromkeys([*(place[0] for place in places), *([TRAITS] if traits else [])]):
-            if group not in there:
-                self._open(group, indent)
-        for name in traits:
-            self.lines.append(f"{indent}t{self.plan.traits.index(name)} = T.get({name!r}, no_trait)[1]")
-        for group, number in places:
-            key = f"{group}_{number}"
-            if self.plan.groups[group].windowed(number):
-                self.lines.append(f"{indent}r{key} = F{group}[{number}]; n{key} = len(r{key})")
-            else:
-                self.lines.append(f"{indent}n{key} = F{group}[{number}]")
-
     def _count(self, number: int, indent: str) -> None:
         if self.counting:
             self.lines.append(f"{indent}evaluated[{number}] += 1")
@@ -326,13 +290,14 @@ class Writer:
         """The value of one audience, and the change if it is one."""
         w = self.lines.append
         self._count(number, indent)
-        condition = self.plan.audiences[number].condition
-        emitter = self.emitter
-        guard = emitter.guard(condition) if number not in self.referenced else None
+        condition, emitter = self.plan.audiences[number].condition, self.emitter
+        guard = emitter.guard(condition)
         if guard is None:
-            emitter.emit(condition, f"v{number}", f"x{number}", indent)
-            w(f"{indent}if x{number} < nx: nx = x{number}")
-            test = f"v{number}"
+            scope = set(emitter.scope)
+            emitter.emit(condition, "v", "x", indent)
+            emitter.scope = scope
+            w(f"{indent}if x < nx: nx = x")
+            test = "v"
         else:
             test = guard[0]
         w(f"{indent}if {test}:")

@@ -1,21 +1,23 @@
 """Conditions as generated statements: the value now, and the earliest instant at which it can change by itself.
 
 Owns: ``Emitter``, which writes for a condition the lines that set two variables: ``v`` its value and ``x`` a lower bound
-of its next change. The algebra (DESIGN.md section 4): ``all`` when true changes with the first of its children, when
-false not before the last of the false ones; ``any`` is the dual; ``none`` negates.
+of its next change. The algebra: ``all`` when true changes with the first of its children, when false not before any
+one of the false ones; ``any`` is the dual; ``none`` negates.
+An audience that is referred to is read from the memberships, ``m``: it is evaluated before those that refer to it
+wherever it can change, and its timers evaluate them too; so it has no ``x`` here.
 Names in the generated code: ``now``; ``r3_1`` and ``n3_1``, the instants of feature 1 of group 3 and how many (or the
-number itself); ``t2`` the value of trait 2; ``row`` the warehouse row; ``v7``, ``x7`` of audience 7.
-Invariant: a condition that time alone cannot change is one expression and has no ``x``.
+number itself); ``t2`` the value of trait 2; ``row`` the warehouse row.
+A group of features that is not the event's own is opened only where the condition's value depends on it by then.
 Not here: which audiences are evaluated when, and what happens to a changed one (opportune.audiences.compiler).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any as Anything
 
 from opportune.audiences import predicate as predicates
-from opportune.audiences.plan import Plan, Steps, steps
+from opportune.audiences.plan import TRAITS, Plan, Steps, leaves_of, steps
 from opportune.audiences.schema import (
     All,
     Any,
@@ -61,6 +63,11 @@ class Emitter:
         names: takes the constants.
         lines: takes the statements.
         empty: whether the profile has no events and no traits yet: what they decide is decided here.
+
+    Attributes:
+        scope: what has a variable where the next statement goes: places of features, names of traits, and as ``int`` the
+            groups that are open.
+        decided: of audiences that are decided (``empty``): their value.
     """
 
     def __init__(self, plan: Plan, names: Names, lines: list[str], *, empty: bool = False) -> None:
@@ -69,28 +76,56 @@ class Emitter:
         self.lines = lines
         self.empty = empty
         self.fresh = 0
+        self.scope: set[object] = set()
         self.decided: dict[int, str] = {}
-        self.audience_timed: dict[int, bool] = {}
-        for number in plan.order:
-            self.audience_timed[number] = self.timed(plan.audiences[number].condition)
 
     def timed(self, condition: Condition) -> bool:
-        """Whether time alone can change the condition."""
+        """Whether time alone can change the condition, other than through an audience that it refers to."""
         if isinstance(condition, EventCondition):
             return condition.within_ms is not None and len(steps(condition.times).truths) > 1 and not self.empty
-        if isinstance(condition, AudienceCondition):
-            return self.audience_timed[self.plan.numbers[condition.name]]
         if isinstance(condition, All | Any | Not):
             return any(self.timed(child) for child in condition.conditions)
         return False
 
+    def local(self, condition: Condition) -> bool:
+        """Whether everything that the condition reads has a variable."""
+        return self.empty or all(self._key(leaf) is None or self._key(leaf) in self.scope for leaf in leaves_of(condition))
+
+    def _key(self, leaf: Condition) -> object:
+        return leaf.keys[0] if isinstance(leaf, TraitCondition) else self.plan.place(leaf)
+
+    def prepare(self, leaves: Iterable[Condition], indent: str) -> None:
+        """Writes the lines that give variables to what conditions read and that has none yet."""
+        for leaf in leaves:
+            key = self._key(leaf)
+            if key is None or key in self.scope:
+                continue
+            self.scope.add(key)
+            if isinstance(leaf, TraitCondition):
+                self._open(TRAITS, indent)
+                index = self.plan.traits.index(leaf.keys[0])
+                self.lines.append(f"{indent}t{index} = T.get({leaf.keys[0]!r}, no_trait)[1]")
+                continue
+            group, number = self.plan.place(leaf) or (0, 0)
+            self._open(group, indent)
+            name = f"{group}_{number}"
+            if self.plan.groups[group].windowed(number):
+                self.lines.append(f"{indent}r{name} = F{group}[{number}]; n{name} = len(r{name})")
+            else:
+                self.lines.append(f"{indent}n{name} = F{group}[{number}]")
+
+    def _open(self, group: int, indent: str) -> None:
+        if group not in self.scope:
+            self.scope.add(group)
+            self.lines += opening(self.plan, group, indent)
+
     def expression(self, condition: Condition) -> str:
-        """A condition that is not timed, as an expression; ``True`` and ``False`` where it is decided."""
+        """A condition that is local and not timed, as an expression; ``True`` and ``False`` where it is decided."""
         if isinstance(condition, EventCondition):
             return self._count(condition)
         if isinstance(condition, AudienceCondition):
             number = self.plan.numbers[condition.name]
-            return self.decided.get(number, f"v{number}")
+            return self.decided.get(number, f"({number} in m)")
         if isinstance(condition, TraitCondition):
             return self._trait(condition)
         if isinstance(condition, AttributeCondition):
@@ -143,20 +178,20 @@ class Emitter:
 
     def emit(self, condition: Condition, v: str, x: str, indent: str) -> None:
         """Writes the lines that set ``v`` and ``x`` for a condition."""
-        if not self.timed(condition):
+        if not self.timed(condition) and self.local(condition):
             self.lines.append(f"{indent}{v} = {self.expression(condition)}; {x} = NEVER")
-        elif isinstance(condition, EventCondition):
-            self._window(condition, v, x, indent)
-        elif isinstance(condition, AudienceCondition):
-            number = self.plan.numbers[condition.name]
-            self.lines.append(f"{indent}{v} = v{number}; {x} = x{number}")
         elif isinstance(condition, All):
-            self._every(condition.conditions, v, x, indent)
-        elif isinstance(condition, Any):
-            self._either(condition.conditions, v, x, indent)
-        elif isinstance(condition, Not):
-            self._either(condition.conditions, v, x, indent)
-            self.lines.append(f"{indent}{v} = not {v}")
+            self._series(condition.conditions, v, x, indent, every=True)
+        elif isinstance(condition, Any | Not):
+            self._series(condition.conditions, v, x, indent, every=False)
+            if isinstance(condition, Not):
+                self.lines.append(f"{indent}{v} = not {v}")
+        else:
+            self.prepare([condition], indent)
+            if isinstance(condition, EventCondition) and self.timed(condition):
+                self._window(condition, v, x, indent)
+            else:
+                self.lines.append(f"{indent}{v} = {self.expression(condition)}; {x} = NEVER")
 
     def guard(self, condition: Condition) -> tuple[str, bool] | None:
         """A condition that is "at least so many within", alone or beside what is not timed, as one expression.
@@ -165,6 +200,8 @@ class Emitter:
             The expression, which sets ``x`` where it is true, and whether it is timed; None for other shapes. While it
             is false, time alone cannot make it true.
         """
+        if not self.local(condition):
+            return None
         if not self.timed(condition):
             return self.expression(condition), False
         children = condition.conditions if isinstance(condition, All) else (condition,)
@@ -198,41 +235,55 @@ class Emitter:
             word = "elif"
         self.lines.append(f"{indent}else: {v} = {table.truths[0]}; {x} = NEVER")
 
-    def _parts(self, conditions: tuple[Condition, ...]) -> tuple[list[str], list[Condition]]:
-        fixed = [self.expression(child) for child in conditions if not self.timed(child)]
-        return fixed, [child for child in conditions if self.timed(child)]
+    def _series(self, conditions: tuple[Condition, ...], v: str, x: str, indent: str, *, every: bool) -> None:
+        """``all`` or ``any``, child after child: what is fixed, what is at hand, and what has to be read for it.
 
-    def _pair(self) -> tuple[str, str]:
-        self.fresh += 1
-        return f"w{self.fresh}", f"y{self.fresh}"
-
-    def _every(self, conditions: tuple[Condition, ...], v: str, x: str, indent: str) -> None:
-        """False: not before the last of the false ones; one that time cannot make true ends the search."""
-        fixed, timed = self._parts(conditions)
-        test = joined(fixed, "and", "False", "True")
-        self.lines += [f"{indent}{v} = {test}; {x} = NEVER", f"{indent}if {v}:"]
-        inner = indent + " "
-        for child in timed:
-            w, y = self._pair()
-            self.emit(child, w, y, inner)
+        ``all`` when false does not change before the last of the false ones does, ``any`` when true not before the last
+        of the true ones. What is not at hand is read only while nothing has decided; it can only make ``x`` later.
+        """
+        fixed = [child for child in conditions if not self.timed(child) and self.local(child)]
+        others = sorted((child for child in conditions if child not in fixed), key=self._cost)
+        word, absorbing, neutral = ("and", "False", "True") if every else ("or", "True", "False")
+        test = joined([self.expression(child) for child in fixed], word, absorbing, neutral)
+        self.lines.append(f"{indent}{v} = {test}; {x} = NEVER")
+        undecided, decides = (v, "not ") if every else (f"not {v}", "")
+        if not others:
+            return
+        self.lines.append(f"{indent}if {undecided}:")
+        inner, before, first = indent + " ", set(self.scope), True
+        for child in others:
+            self.fresh += 1
+            w, y = f"w{self.fresh}", f"y{self.fresh}"
+            at = inner
+            if not first:
+                self.lines.append(f"{inner}if {undecided}{' or ' + x + ' < NEVER' if self.local(child) else ''}:")
+                at = inner + " "
+            first = False
+            self.emit(child, w, y, at)
             self.lines += [
-                f"{inner}if not {w}: {x} = {y} if {v} or {y} > {x} else {x}; {v} = False",
-                f"{inner}elif {v} and {y} < {x}: {x} = {y}",
+                f"{at}if {decides}{w}: {x} = {y} if {undecided} or {y} > {x} else {x}; {v} = {not every}",
+                f"{at}elif ({undecided}) and {y} < {x}: {x} = {y}",
             ]
+            self.scope = set(before)
 
-    def _either(self, conditions: tuple[Condition, ...], v: str, x: str, indent: str) -> None:
-        """True: not before the last of the true ones; false: not before the first of all."""
-        fixed, timed = self._parts(conditions)
-        test = joined(fixed, "or", "True", "False")
-        self.lines += [f"{indent}{v} = {test}; {x} = NEVER", f"{indent}if not {v}:"]
-        inner = indent + " "
-        for child in timed:
-            w, y = self._pair()
-            self.emit(child, w, y, inner)
-            self.lines += [
-                f"{inner}if {w}: {x} = {y} if not {v} or {y} > {x} else {x}; {v} = True",
-                f"{inner}elif not {v} and {y} < {x}: {x} = {y}",
-            ]
+    def _cost(self, condition: Condition) -> tuple[bool, bool]:
+        rising = isinstance(condition, EventCondition) and steps(condition.times).truths == (False, True)
+        return not self.local(condition), not rising
+
+
+def opening(plan: Plan, group: int, indent: str) -> list[str]:
+    """The lines that read a group's features from their bytes at first use."""
+    if group == TRAITS:
+        return [
+            f"{indent}T = G[{TRAITS}]",
+            f"{indent}if T.__class__ is not dict_class: T = G[{TRAITS}] = {{}} if T is None else decode_traits(T)",
+        ]
+    fresh = "[" + ", ".join("[]" if f.windowed else "0" for f in plan.groups[group].features.values()) + "]"
+    return [
+        f"{indent}F{group} = G[{group}]",
+        f"{indent}if F{group}.__class__ is not list_class: "
+        f"F{group} = G[{group}] = {fresh} if F{group} is None else unpack(F{group})",
+    ]
 
 
 def joined(parts: list[str], word: str, absorbing: str, neutral: str) -> str:

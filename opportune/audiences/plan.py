@@ -117,7 +117,7 @@ class Handler(msgspec.Struct):
         groups: the groups whose features it may change.
         traits: whether it sets traits.
         audiences: the numbers of the audiences that it may touch, referenced ones before those that refer to them.
-        reads: all groups that its evaluations need.
+        reads: the groups that are surely needed: those that it may change; others are read where an evaluation asks.
     """
 
     number: int
@@ -245,15 +245,12 @@ class Plan:
                 or (handler.traits and traits)
                 or (handler.number == ATTRIBUTES and attributes)
             }
-            handler.audiences = tuple(self._ordered(touched))
-            reads = set(handler.groups).union(*(touching[number][0] for number in touched))
-            if handler.traits or any(touching[number][1] for number in touched):
-                reads.add(TRAITS)
-            handler.reads = tuple(sorted(reads))
+            handler.audiences = tuple(number for number in self._ordered(touched) if number in touched)
+            handler.reads = (*([TRAITS] if handler.traits else []), *handler.groups)
         return handlers
 
     def _ordered(self, touched: set[int]) -> list[int]:
-        """The touched audiences and all that they refer to, referenced ones first."""
+        """The audiences and all that they refer to, referenced ones first."""
         order: list[int] = []
         seen: set[int] = set()
         stack = [(number, False) for number in sorted(touched, reverse=True)]

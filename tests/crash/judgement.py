@@ -23,7 +23,7 @@ from opportune.settings import Kafka
 from state.warehouse import columns_of
 from tests.crash.running import until
 from tests.oracle import Change, Outcome, Record, Tables, live
-from tests.oracle.instants import read_instant
+from tests.oracle.engine import told
 
 
 class ReadingAlong:
@@ -156,13 +156,6 @@ def judge(
     return Verdict(records, outcome.profiles, len(outcome.changes), repeats, outcome.refused, outcome.duplicates)
 
 
-def told(change: MembershipChange) -> Change:
-    """A change of the engine in the words of the reference evaluator."""
-    at = read_instant(change.at)
-    assert at is not None, f"an instant: {change.at}"
-    return Change(at, change.profile_id, change.audience, change.change, change.cause, change.version)
-
-
 def same_changes(outcome: Outcome, news: Iterable[MembershipChange]) -> None:
     """Each person's changes are the reference evaluator's, in their order; the first difference is told in full."""
     expected: dict[str, list[Change]] = defaultdict(list)
@@ -170,7 +163,7 @@ def same_changes(outcome: Outcome, news: Iterable[MembershipChange]) -> None:
     for change in outcome.changes:
         expected[change.profile].append(change)
     for each in news:
-        seen[each.profile_id].append(told(each))
+        seen[each.profile_id] += told([each])
     for profile in sorted(expected.keys() | seen.keys()):
         right = sorted(expected[profile], key=lambda change: change.version)
         if right != seen[profile]:

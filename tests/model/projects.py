@@ -83,6 +83,8 @@ TIMES: tuple[tuple[Comparison, ...], ...] = (
     (Comparison("ne", 1),),
     (Comparison("ne", 0),),
     (Comparison("in", (1, 3)),),
+    (Comparison("in", tuple(range(1, 19, 2))),),
+    (Comparison("not_in", (0, 2, 4)),),
     (Comparison("not_in", (0, 2)),),
     (Comparison("gte", 1), Comparison("lt", 3)),
     (Comparison("gt", Decimal("1.5")),),
