@@ -126,7 +126,9 @@ class Hub:
         """Whether what was gathered is to be handed over: the further behind the clock, the more is gathered."""
         if sum(map(len, self.gathered)) >= GATHER_EVENTS:
             return True
-        behind = self.clock() - min((one.mark_ms for one in self.events if not one.at_end), default=1 << 60)
+        behind = self.clock() - min(
+            (one.mark_ms for one in self.events if one.mark_ms and not one.at_end), default=1 << 60
+        )
         return monotonic_ms() - self.gathered_ms >= max(PACE_MS, min((behind - NEAR_MS) // 4, GATHER_MS))
 
     def poll(self, limit: int = POLL_RECORDS) -> int:
@@ -157,7 +159,11 @@ class Hub:
         messages = self.post_consumer.consume(POLL_RECORDS, 0)
         for message in messages:
             error = message.error()
-            if error is None:
+            if error is None and (*place(message), message.offset() or 0) in self.quarantined:
+                refusal = RejectedEvent("poison", "it ended the process each time it was applied")
+                self.letters[(message.partition() or 0) % self.shards].append((message, refusal))
+                self._move_mail(self.inputs[place(message)], message.offset() or 0)
+            elif error is None:
                 self._take_mail(self.inputs[place(message)], message)
             else:
                 self._is_end(message, error)
@@ -211,6 +217,9 @@ class Hub:
         piece = Mail(one.topic_id, one.partition, offset, record.value() or b"")
         for shard in [one.partition] if one.topic == self.mailbox else range(self.shards):
             self.post[shard].append(piece)
+        self._move_mail(one, offset)
+
+    def _move_mail(self, one: Input, offset: int) -> None:
         one.read = one.handed = offset + 1
         span = self.spans.get((one.topic, one.partition))
         if span is None:

@@ -7,7 +7,7 @@ Not here: putting it together (flows.worker), the dataflow (flows.dataflow).
 from __future__ import annotations
 
 import gc
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from flows.actor import Actor
@@ -24,6 +24,9 @@ from opportune.clock import monotonic_ms
 EPOCH_EVENTS_MAX = 2_000_000
 """So many records are read in one epoch at most: what is under way between two commits is bounded."""
 COLLECT_MS = 60_000
+"""So long after the last time garbage is collected when there is nothing else to do."""
+COLLECT_BUSY_MS = 600_000
+"""And so long after it in any case."""
 
 
 class Job:
@@ -41,6 +44,7 @@ class Job:
         stopping: whether a stop was asked for; the next poll ends the flow.
         restart: why the job should be started again at once, if it should.
         error: the first error that was raised in the flow; the engine wraps what it passes on.
+        end: ends the process at the first error, before the engine makes a panic of it.
     """
 
     def __init__(
@@ -63,6 +67,7 @@ class Job:
         self.restart: str | None = None
         self.error: BaseException | None = None
         self.delivery: Delivery | None = None
+        self.end: Callable[[BaseException], None] | None = None
         self.under_way = 0
         self.epoch_start = 0
         self.collected_ms = monotonic_ms()
@@ -76,11 +81,12 @@ class Job:
             return []
         batches = self.hub.gather()
         if not batches:
-            if self.careful is not None:
+            if self.careful is not None and not self.hub.spans:
                 # It handed out notices only; no shard will say that it has applied them.
                 self.careful.applied()
-            self._collect()
+            self._collect(COLLECT_MS)
             return []
+        self._collect(COLLECT_BUSY_MS)
         if self.careful is not None:
             self.under_way = len(batches)
         return [(self.keys[shard], (shard, batch)) for shard, batch in batches]
@@ -98,9 +104,9 @@ class Job:
         self.epoch_start = self.hub.records
         return {f"{one.topic}/{one.partition}": one.handed for one in self.hub.inputs.values()}
 
-    def _collect(self) -> None:
-        """Python's garbage collector is off (ENGINE: it costs four times the work of a batch); it runs when it is quiet."""
-        if monotonic_ms() - self.collected_ms > COLLECT_MS:
+    def _collect(self, after_ms: int) -> None:
+        """Python's garbage collector is off, since it would look at every batch's objects; it runs when it is quiet, or late."""
+        if monotonic_ms() - self.collected_ms > after_ms:
             gc.collect()
             self.collected_ms = monotonic_ms()
 
@@ -143,9 +149,11 @@ class Job:
         return metrics
 
     def failed(self, error: BaseException) -> None:
-        """Keeps the first error."""
+        """Keeps the first error, and ends the process where the worker has said how."""
         if self.error is None:
             self.error = error
+            if self.end is not None:
+                self.end(error)
 
 
 def snapshot_of(job: Job, now_ms: int) -> dict[str, Any]:

@@ -25,17 +25,28 @@ def shard_of_key(key: str) -> int:
 
 
 class _Part(StatefulSinkPartition[list[OutboxMessage], None]):
-    def __init__(self, delivery: Delivery, on_point: Callable[[str], None]) -> None:
+    def __init__(
+        self, delivery: Delivery, on_point: Callable[[str], None], failed: Callable[[BaseException], None]
+    ) -> None:
         self._delivery = delivery
         self._on_point = on_point
+        self._failed = failed
 
     def write_batch(self, values: list[list[OutboxMessage]]) -> None:
-        for messages in values:
-            self._delivery.produce(messages)
+        try:
+            for messages in values:
+                self._delivery.produce(messages)
+        except BaseException as error:
+            self._failed(error)
+            raise
         self._on_point("after_produce")
 
     def snapshot(self) -> None:
-        self._delivery.flush()
+        try:
+            self._delivery.flush()
+        except BaseException as error:
+            self._failed(error)
+            raise
         self._on_point("after_flush")
 
     def close(self) -> None:
@@ -49,6 +60,7 @@ class MembershipSink(FixedPartitionedSink[list[OutboxMessage], None]):
         delivery: the process's producer.
         shard_index: the shard of a stream key; a shard's messages always take the same part.
         on_point: called with ``after_produce`` and ``after_flush``; crash tests end the process there.
+        failed: told of an error before it is raised to the engine, which wraps it.
     """
 
     def __init__(
@@ -56,10 +68,12 @@ class MembershipSink(FixedPartitionedSink[list[OutboxMessage], None]):
         delivery: Delivery,
         shard_index: Callable[[str], int] = shard_of_key,
         on_point: Callable[[str], None] = lambda _: None,
+        failed: Callable[[BaseException], None] = lambda _: None,
     ) -> None:
         self._delivery = delivery
         self._shard_index = shard_index
         self._on_point = on_point
+        self._failed = failed
 
     def list_parts(self) -> list[str]:
         """The names of the parts, for ever the same."""
@@ -67,7 +81,7 @@ class MembershipSink(FixedPartitionedSink[list[OutboxMessage], None]):
 
     def build_part(self, step_id: str, for_part: str, resume_state: None) -> _Part:  # noqa: ARG002 - Bytewax's signature
         """A part; all of a process share its producer."""
-        return _Part(self._delivery, self._on_point)
+        return _Part(self._delivery, self._on_point, self._failed)
 
     def part_fn(self, item_key: str) -> int:
         """The part of a stream key: its shard, so that messages stay on the worker that made them."""

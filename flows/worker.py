@@ -45,7 +45,7 @@ from flows.topic_watch import TopicWatch
 from flows.topics import Topic, TopicSet, prepare, with_prefix
 from flows.watchdog import Watchdog
 from opportune.audiences.loader import load_project
-from opportune.audiences.plan import fingerprint
+from opportune.audiences.plan import Plan, fingerprint
 from opportune.clock import monotonic_ms, wall_clock_ms
 from opportune.compiled import Compiled
 from opportune.errors import OpportuneError
@@ -99,9 +99,9 @@ def state_directory(project: Project, options: Options) -> Path:
     return options.state or project.directory / project.settings.state.directory
 
 
-def load_tables(project: Project, compiled: Compiled) -> dict[str, WarehouseTable]:
+def load_tables(project: Project, plan: Plan) -> dict[str, WarehouseTable]:
     """All tables of a project. Raises ``DefinitionError``."""
-    used = compiled.plan.columns
+    used = plan.columns
     return {
         name: load_table(table, project.directory, {column: table.columns.get(column) for column in used.get(name, [])})
         for name, table in project.tables.items()
@@ -139,6 +139,12 @@ class Worker:
         if self.job is not None:
             self.job.stopping = True
 
+    def _end(self, error: BaseException) -> None:
+        """Ends the process at an error of the flow: its state is as after a crash, which is what a start is made for."""
+        code = self._ended_by(error)
+        logging.shutdown()
+        os._exit(code)
+
     def _ended_by(self, raised: BaseException) -> int:
         """Tells what ended the run; every error of ours is one sentence, a bug has its trace."""
         error = self.job.error if self.job is not None and self.job.error is not None else raised
@@ -162,7 +168,7 @@ class Worker:
     def _run(self) -> int:
         project = load(self.options)
         compiled = Compiled(project)
-        tables = load_tables(project, compiled)
+        tables = load_tables(project, compiled.plan)
         settings = project.settings
         admin = connect(settings.kafka, self.stop)
         topics = prepare(settings, admin, self.stop, embedded=self.options.embedded)
@@ -306,6 +312,7 @@ class Worker:
             lambda: job.stopping,
         )
         job.delivery = delivery
+        job.end = self._end
         job.stopping = self.stop.is_set()
         delivery.produce([control_message(topics.control.name, started(compiled, actors))])
         delivery.flush()
@@ -317,7 +324,7 @@ class Worker:
         gc.collect()
         gc.freeze()
         gc.disable()
-        graph = dataflow.dataflow(job, MembershipSink(delivery, shard_of_key, self.on_point))
+        graph = dataflow.dataflow(job, MembershipSink(delivery, shard_of_key, self.on_point, job.failed))
         dataflow.run(graph, directory / "recovery", settings.epoch_ms)
         for part in reversed(parts):
             part.stop()

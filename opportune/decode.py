@@ -9,7 +9,7 @@ Not here: times and identifiers (opportune.event), which handler takes an event 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from typing import Any, TypeAlias
 
@@ -126,7 +126,7 @@ class EventType:
             For each message, in order, its event; None where it is refused.
         """
         out: list[Event | None] = []
-        rest = iter(values)
+        rest: Iterator[Any] = iter(values)
         decode = self.decode
         while len(out) < len(values):
             try:

@@ -89,7 +89,9 @@ class Emitter:
 
     def local(self, condition: Condition) -> bool:
         """Whether everything that the condition reads has a variable."""
-        return self.empty or all(self._key(leaf) is None or self._key(leaf) in self.scope for leaf in leaves_of(condition))
+        return self.empty or all(
+            self._key(leaf) is None or self._key(leaf) in self.scope for leaf in leaves_of(condition)
+        )
 
     def _key(self, leaf: Condition) -> object:
         return leaf.keys[0] if isinstance(leaf, TraitCondition) else self.plan.place(leaf)

@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import Any, TypeAlias
 
 import re2
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET
 
 from opportune.audiences.schema import Comparison, Predicate, Scalar
 from opportune.event import instant_ms
@@ -20,12 +20,11 @@ from opportune.event import instant_ms
 Test: TypeAlias = Callable[[Any], bool]
 NUMBERS = frozenset({int, Decimal})
 SCALARS = frozenset({str, int, Decimal, bool})
-ABSENT = frozenset({UnsetType, type(None)})
 SYMBOLS = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 
 
 class Elements(list[Any]):
-    """The values that a path through a list leads to; unlike a list at the end of a path, none of them is a list."""
+    """The values that a path through a list leads to; one of them that is a list itself was at the end of the path."""
 
 
 def walk(value: Any, keys: tuple[str, ...]) -> Any:
@@ -42,10 +41,23 @@ def walk(value: Any, keys: tuple[str, ...]) -> Any:
         if isinstance(value, dict):
             value = value.get(key, UNSET)
         elif isinstance(value, list):
-            return Elements(leaf for element in value for leaf in flat(walk(element, keys[position:])))
+            found = Elements()
+            for element in value:
+                reached = walk(element, keys[position:])
+                found += reached if isinstance(reached, Elements) else [reached]
+            return found
         else:
             return UNSET
     return value
+
+
+def seen(value: Any) -> list[tuple[Any, bool]]:
+    """The scalars and objects that a predicate looks at, and of each whether it is an element of a list at the end."""
+    if isinstance(value, Elements):
+        return [one for reached in value for one in seen(reached)]
+    if isinstance(value, list):
+        return [(one, True) for one in flat(value)]
+    return [] if value is None or value is UNSET else [(value, False)]
 
 
 def flat(value: Any) -> list[Any]:
@@ -136,15 +148,13 @@ def function(predicate: Predicate, *, parsed: bool = False) -> Test:
     def holds(value: Any) -> bool:
         if not read and value.__class__ in SCALARS:
             return all(test(value, False) for test in scalar)
-        listed = isinstance(value, list)
-        values = flat(value)
+        values = seen(value)
         if not values:
             return missing
         if read:
-            values = [_instant(one) for one in values]
-        element = listed and not isinstance(value, Elements)
-        return all(test(one, element) for test in negative for one in values) and (
-            not positive or any(all(test(one, element) for test in positive) for one in values)
+            values = [(_instant(one), element) for one, element in values]
+        return all(test(one, element) for test in negative for one, element in values) and (
+            not positive or any(all(test(one, element) for test in positive) for one, element in values)
         )
 
     return holds

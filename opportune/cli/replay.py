@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, Literal
 
 import click
 import msgspec
@@ -49,24 +49,31 @@ def replay(
     from flows.replay import Replay
     from flows.worker import load_tables
     from opportune.audiences.loader import load_project
-    from opportune.compiled import Compiled
+    from opportune.audiences.plan import Plan
     from state.warehouse import columns_of
 
     until_ms = _instant(until)
     project = with_files(load_project(directory, columns_of), warehouse)
-    tables: dict[str, WarehouseTable] = load_tables(project, Compiled(project))
+    tables: dict[str, WarehouseTable] = load_tables(project, Plan(project))
     run = Replay(project, tables=tables, until_ms=until_ms)
     encode = msgspec.json.Encoder().encode
     entered: dict[str, int] = {}
     exited: dict[str, int] = {}
     with ExitStack() as stack:
-        sink: BinaryIO = stack.enter_context(Path(out).open("wb")) if out else sys.stdout.buffer
+        sink: BinaryIO = stack.enter_context(_open(out, "wb", "write the changes to")) if out else sys.stdout.buffer
         for change in run.run(_lines(events, stack)):
             sink.write(encode(change) + b"\n")
             counts = entered if change.change == "entered" else exited
             counts[change.audience] = counts.get(change.audience, 0) + 1
         sink.flush()
     _summary(run.result, run.compiled.names, entered, exited)
+
+
+def _open(name: str, mode: Literal["rb", "wb"], what: str) -> BinaryIO:
+    try:
+        return Path(name).open(mode)
+    except OSError as error:
+        raise ConfigurationError(f"cannot {what} {name}: {error.strerror}") from error
 
 
 def _instant(text: str | None) -> int | None:
@@ -93,10 +100,7 @@ def with_files(project: Project, given: tuple[str, ...]) -> Project:
 def _lines(names: tuple[str, ...], stack: ExitStack) -> Iterator[bytes]:
     """The lines of all files, one after the other, empty ones left out."""
     for name in names:
-        try:
-            file = sys.stdin.buffer if name == "-" else stack.enter_context(Path(name).open("rb"))
-        except OSError as error:
-            raise ConfigurationError(f"cannot read the events of {name}: {error.strerror}") from error
+        file = sys.stdin.buffer if name == "-" else stack.enter_context(_open(name, "rb", "read the events of"))
         for line in file:
             text = line.rstrip(b"\r\n")
             if text:

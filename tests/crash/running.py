@@ -132,7 +132,16 @@ class RunningJob:
         found = until(lambda: self.worker() or self.has_ended(), "the supervisor starts a worker")
         assert not self.has_ended(), f"the supervisor ended with {self.supervisor.poll()}\n{self.said()[-6_000:]}"
         self._workers.append(found)
+        # What it says is its own from here on.
+        self._mark = self.log.stat().st_size
         return int(found)
+
+    def wait_dead(self, worker: int, seconds: float = 40.0) -> None:
+        """Waits for the end of a worker."""
+        try:
+            until(lambda: is_dead(worker), "the worker is dead", seconds)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.said()[-6_000:]}") from error
 
     def freeze(self) -> None:
         """Stops the supervisor for a while, so that a worker that dies is not started again."""

@@ -10,14 +10,15 @@ from __future__ import annotations
 import os
 import random
 import shutil
-from collections.abc import Iterator
+import signal
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from threading import Event
 
 import pytest
 
-from tests.crash.conftest import Scene, report, scene
-from tests.crash.running import is_dead, until
+from tests.crash.scene import Scene, report, scene
 from tests.kafka.broker import Kafka
 
 POINTS = ("after_write", "after_produce", "after_flush", "before_commit")
@@ -48,29 +49,29 @@ class Kills:
         self.count[what] = self.count.get(what, 0) + 1
         self.outboxes.append(self.job.outbox_entries())
 
-    def at_point(self, point: str, times: int) -> None:
+    def at_point(self, point: str) -> None:
         """The worker kills itself at a point, and is started again, some times."""
         self.job.start(f"{point}:{self.choose.randrange(15, 60)}")
-        for left in reversed(range(times)):
+        for left in reversed(range(KILLS_A_POINT)):
             worker = self.job.next_worker()
             self.job.freeze()
-            until(lambda worker=worker: is_dead(worker), f"a worker dies at {point}", 40)  # type: ignore[misc]  # bound now
+            self.job.wait_dead(worker)
             self.note(point)
             if left:
                 self.job.thaw()
         self.job.kill_all()
 
-    def at_random(self, times: int) -> None:
-        """The worker is killed some time after it began to read."""
+    def at_random(self) -> None:
+        """The worker is killed some time after it began to read, or (one in five) before, and is started again."""
         self.job.start()
-        for left in reversed(range(times)):
-            self.job._mark = self.job.log.stat().st_size
+        for left in reversed(range(KILLS_A_RANDOM_ROUND)):
             worker = self.job.next_worker()
-            self.job.wait_running()
+            if self.choose.random() < 0.8:
+                self.job.wait_running()
             self.wait_a_while()
             self.job.freeze()
-            os.kill(worker, 9)
-            until(lambda worker=worker: is_dead(worker), "the worker is dead")  # type: ignore[misc]  # bound now
+            os.kill(worker, signal.SIGKILL)
+            self.job.wait_dead(worker)
             self.note("random")
             if left:
                 self.job.thaw()
@@ -79,6 +80,7 @@ class Kills:
     def tree(self) -> None:
         """Everything is killed at once."""
         self.job.start()
+        self.job.next_worker()
         self.job.wait_running()
         self.wait_a_while()
         self.job.kill_all()
@@ -91,18 +93,19 @@ class Kills:
         self.job.wait_running()
         self.wait_a_while()
         self.job.kill_supervisor()
-        until(lambda: is_dead(worker), "a worker without a supervisor ends")
+        self.job.wait_dead(worker)
         self.note("supervisor")
 
     def wait_a_while(self) -> None:
         """Some moment within the next epochs."""
         Event().wait(self.choose.uniform(0.05, 1.2))
 
-    def rounds(self, points: int, randoms: int, trees: int, supervisors: int) -> Iterator[None]:
+    def rounds(self, factor: int) -> Iterator[None]:
         """All rounds in random order; between two of them nothing runs."""
-        rounds = [lambda point=point: self.at_point(point, KILLS_A_POINT) for point in POINTS * points]
-        rounds += [lambda: self.at_random(KILLS_A_RANDOM_ROUND)] * randoms
-        rounds += [self.tree] * trees + [self.supervisor] * supervisors
+        rounds: list[Callable[[], None]] = [partial(self.at_point, point) for point in POINTS]
+        rounds += [self.at_random] * RANDOM_ROUNDS
+        rounds += [self.tree] * TREE_ROUNDS + [self.supervisor] * SUPERVISOR_ROUNDS
+        rounds *= factor
         self.choose.shuffle(rounds)
         for one in rounds:
             one()
@@ -119,14 +122,14 @@ def run(kafka: Kafka, name: str, directory: Path, factor: int) -> None:
         assert made.job.terminate()[0] == 0
         kills = Kills(made, random.Random(seed))
         deleted = 0
-        rounds = kills.rounds(factor, RANDOM_ROUNDS * factor, TREE_ROUNDS * factor, SUPERVISOR_ROUNDS * factor)
-        for number, _ in enumerate(rounds):
+        for number, _ in enumerate(kills.rounds(factor)):
             if number % 2:
                 shutil.rmtree(made.job.state / "recovery")
                 deleted += 1
         made.job.start()
         made.job.wait_running()
         verdict = made.finish()
+        assert "a bug ended" not in made.job.log.read_text(), "every death was ours"
     total = sum(kills.count.values())
     full = sum(1 for entries in kills.outboxes if entries)
     report(

@@ -10,7 +10,7 @@ from threading import Event
 
 import pytest
 
-from tests.crash.conftest import report, scene
+from tests.crash.scene import report, scene
 from tests.crash.running import until
 from tests.kafka.broker import Broker, Kafka
 

@@ -11,7 +11,7 @@ import pytest
 from flows.dead_letters import CUT_BYTES
 from opportune.clock import wall_clock_ms
 from opportune.identity import profile_id
-from tests.crash.conftest import make_topics
+from tests.crash.scene import make_topics
 from tests.crash.judgement import headers_of
 from tests.crash.running import until
 from tests.integration.small_job import small_job

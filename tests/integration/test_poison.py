@@ -55,8 +55,11 @@ def send_poison(small: SmallJob) -> bytes:
 @pytest.mark.timeout(150)
 @pytest.mark.parametrize(
     ("code", "deaths"),
-    [(KNOWN, 3), (NOT_KNOWN, 1), (HARD, 1)],
-    ids=["raises", "raises somewhere", "segmentation fault"],
+    [
+        pytest.param(KNOWN, 3, id="raises"),
+        pytest.param(NOT_KNOWN, 1, id="raises somewhere", marks=pytest.mark.long),
+        pytest.param(HARD, 1, id="segmentation fault"),
+    ],
 )
 def test_poison_is_set_aside(kafka: Kafka, topic_prefix: str, tmp_path: Path, code: str, deaths: int) -> None:
     environment = patched(tmp_path / "patch", code)

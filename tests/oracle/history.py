@@ -97,7 +97,11 @@ def live(
 
 
 def replay(
-    project: Project, raws: Iterable[bytes], until_ms: int | None = None, tables: Tables | None = None
+    project: Project,
+    raws: Iterable[bytes],
+    until_ms: int | None = None,
+    tables: Tables | None = None,
+    wall_ms: int | None = None,
 ) -> Outcome:
     """The changes of files of events, which have no arrivals.
 
@@ -105,12 +109,14 @@ def replay(
         project: the definitions.
         raws: the records in arrival order.
         until_ms: time goes on to here, inclusive; None: to the last event's time.
-        tables: warehouse rows; what they alone cause is at the first event's time (without events: at ``until_ms``).
+        tables: warehouse rows; what they alone cause is at the first event's time, without events at the end of time.
+        wall_ms: the clock, where time ends if there are neither events nor ``until_ms``; None: then nothing changes.
     """
     log = _Log(project, tables or {}, until_ms)
     for raw in raws:
         log.take(Record(None, raw))
-    return log.finish(log.watermark_ms if until_ms is None else until_ms)
+    ends = (until_ms, log.watermark_ms, wall_ms)
+    return log.finish(next((end_ms for end_ms in ends if end_ms is not None), None))
 
 
 class _Log:

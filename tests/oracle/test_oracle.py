@@ -235,6 +235,8 @@ def test_rows_make_profiles_and_cause_what_they_alone_cause() -> None:
     together = replay(made, [track("V", 5)], tables=tables)
     assert story(together) == [(5, "both", "entered", "event"), (5, "free", "entered", "attribute")]
     assert [c[0] for c in story(replay(made, [], DAY_0 + 3, tables))] == [3, 3]
+    no_time = [track("V", person="cid")]
+    assert [c[0] for c in story(replay(made, no_time, None, tables, DAY_0 + 8))] == [8, 8], "no event counts: the clock"
 
 
 def test_a_persons_now_never_goes_back() -> None:

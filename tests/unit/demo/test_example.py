@@ -12,7 +12,7 @@ from flows.demo.simulator import PEOPLE, Record, Simulator
 from flows.replay import replay
 from flows.worker import load_tables
 from opportune.audiences.loader import load_project
-from opportune.compiled import Compiled
+from opportune.audiences.plan import Plan
 from opportune.project import Project
 from state.warehouse import columns_of, load_table
 
@@ -42,7 +42,7 @@ def test_every_account_has_a_row_in_the_warehouse(project: Project) -> None:
 
 
 def test_the_engine_refuses_exactly_what_is_meant_to_be_refused(project: Project, records: list[Record]) -> None:
-    tables = load_tables(project, Compiled(project))
+    tables = load_tables(project, Plan(project))
     found = replay(project, [record.value for record in records], tables=tables)
     kinds = Counter(record.kind for record in records)
     taken = {kind: kinds.pop(kind) for kind in ("event", "late", "duplicate")}

@@ -125,4 +125,6 @@ def told(messages: list[OutboxMessage]) -> list[Told]:
 
 def letters(messages: list[OutboxMessage]) -> list[str]:
     """The reasons of the dead letters among messages."""
-    return [dict(message.headers)["opportune-reason"].decode() for message in messages if message.topic == "dead-letters"]
+    return [
+        dict(message.headers)["opportune-reason"].decode() for message in messages if message.topic == "dead-letters"
+    ]

@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import pytest
-
-from flows.actor import RESEND_ENTRIES, SAVE_MS, SWEEP_MAX
-from flows.batch import Batch, LocalRecord, Span
-from flows.loop import local_topic_id
+from flows.actor import SWEEP_MAX
+from flows.batch import Batch
 from opportune.audiences.schema import All, Condition, Not, TraitCondition
-from opportune.errors import StateError
 from opportune.identity import profile_id
-from opportune.settings import Clock, Dedupe, Settings, State
-from state.faults import FaultyStore
+from opportune.settings import Clock, Dedupe, Settings
 from state.keys import decode_member, decode_membership, decode_timer
-from state.memory import MemoryStore
 from tests.oracle.builders import DAY_0, happened, identify, message, predicate, track, where
 from tests.unit.flows.one_shard import TOPIC, Shard, Told, changes, letters, told
 
@@ -50,29 +42,6 @@ def test_timers_of_others_fire_as_log_time_passes_them() -> None:
     assert list(shard.store.scan("timers")) == []
 
 
-def test_what_was_applied_is_left_out_when_it_is_read_again() -> None:
-    shard = Shard({"a": A3})
-    assert told(shard.feed(a(0), a(1))) == []
-    shard.start()
-    assert told(shard.read(0)) == []
-    assert shard.actor.counts["replayed"] == 2
-    shard.log[0] += [a(2), a(3)]
-    assert told(shard.read(1)) == [Told(2, "a", "entered", "event")]
-    assert shard.actor.counts["replayed"] == 3
-    assert shard.feed(a(4), partition=1) == []
-    assert shard.actor.counts["replayed"] == 3
-
-
-def test_refused_records_that_are_read_again_are_dead_letters_once() -> None:
-    shard = Shard({"a": A3})
-    assert letters(shard.feed((b"{", 0), (b"[]", 1), (track("A", "soon"), 2))) == ["not_json", "bad_shape", "bad_time"]
-    assert shard.actor.refused == {"not_json": 1, "bad_shape": 1, "bad_time": 1}
-    shard.start()
-    shard.resend()
-    shard.log[0].append((message("trakc", 3), 3))
-    assert letters(shard.read(0)) == ["bad_type"]
-
-
 def test_a_dead_letter_has_its_bytes_and_its_place() -> None:
     shard = Shard({"a": A3})
     shard.feed(a(0), partition=4)
@@ -83,136 +52,21 @@ def test_a_dead_letter_has_its_bytes_and_its_place() -> None:
     assert (headers["opportune-partition"], headers["opportune-offset"]) == ("4", "1")
 
 
-def test_a_write_that_fails_applies_nothing_and_the_same_batch_gives_the_same_messages() -> None:
-    store = FaultyStore(MemoryStore())
-    shard = Shard({"a": A10, "three": A3}, store=store)
-    shard.feed(a(0), a(1))
-    before = shard.stored()
-    twin = Shard({"a": A10, "three": A3})
-    twin.feed(a(0), a(1))
-    shard.log[0] += [a(20), (b"{", 20), a(21, "bob", messageId="m")]
-    store.fail_writes()
-    with pytest.raises(StateError):
-        shard.read(2)
-    assert shard.stored() == before
-    store.heal()
-    shard.start()
-    shard.resend()
-    found = shard.read(2)
-    assert found == twin.feed(a(20), (b"{", 20), a(21, "bob", messageId="m"))
-    assert len(found) == 5
-    assert shard.stored() == twin.stored()
-
-
-def test_what_was_handed_on_goes_out_again_after_a_death_in_its_order() -> None:
-    shard = Shard({"a": A10})
-    first = shard.feed(a(0)) + shard.feed(a(0, "bob"), (b"{", 1)) + shard.feed(a(0, "cid"))
-    shard.start()
-    assert shard.actor.resending
-    # What is new waits behind it.
-    assert shard.feed(a(5, "dan")) == []
-    again = shard.resend()
-    assert again[:4] == first
-    assert [one.audience for one in changes(again[4:])] == ["a"]
-    assert told(shard.feed(a(6, "eve"))) == [Told(6, "a", "entered", "event")]
-
-
-def test_what_was_committed_is_trimmed_and_does_not_go_out_again() -> None:
-    shard = Shard({"a": A10})
-    shard.feed(a(0))
-    shard.actor.snapshot()
-    late = shard.feed(a(0, "bob"))
-    shard.actor.committed()
-    shard.feed(a(1, "cid"))
-    assert len(list(shard.store.scan("outbox"))) == 2
-    shard.start()
-    assert shard.actor.resend()[:1] == late
-
-
-def test_a_snapshot_seals_only_what_was_handed_on() -> None:
-    shard = Shard({"a": A10})
-    for number in range(RESEND_ENTRIES + 5):
-        shard.feed(a(number, f"u{number}"))
-    shard.start()
-    assert len(shard.actor.resend()) == RESEND_ENTRIES
-    assert shard.actor.snapshot()["outbox"] == RESEND_ENTRIES
-    shard.actor.committed()
-    shard.feed(a(100, "new"))
-    shard.start()
-    assert len(shard.actor.resend()) == 6
-
-
-def empty(time: int, position: int) -> Batch:
-    """A batch without events that moves a position."""
-    return Batch(DAY_0 + time, [Span(TOPIC, local_topic_id(TOPIC), 0, position - 1, position, DAY_0 + time)], [])
-
-
-def test_positions_of_a_shard_with_nothing_to_do_are_saved_once_a_second() -> None:
-    store = FaultyStore(MemoryStore())
-    shard = Shard({"a": A10}, store=store)
-    shard.actor.apply(empty(0, 1))
-    written = store.writes
-    for step in range(1, 41):
-        shard.actor.apply(empty(step * 100, step + 1))
-    assert store.writes - written == 4_000 // SAVE_MS
-    written = store.writes
-    for step in range(50):
-        shard.actor.apply(Batch(DAY_0 + 10_000 + step * 1_000, [], []))
-    assert store.writes == written, "nothing has moved"
-
-
-def test_the_fence_never_knows_more_than_the_state() -> None:
-    store = FaultyStore(MemoryStore())
-    shard = Shard({"a": A10}, store=store)
-    shard.actor.apply(empty(0, 1))
-    shard.actor.apply(empty(1, 5))
-    fence = shard.actor.snapshot()
-    assert store.syncs == 1
-    shard.start()
-    positions = {f"{topic.hex()}/{number}": offset for (topic, number), (offset, _) in shard.actor.positions}
-    assert positions == fence["applied"] == {f"{local_topic_id(TOPIC).hex()}/0": 5}
-    assert fence["outbox"] <= shard.actor.outbox.last
-
-
-def test_a_position_never_goes_back() -> None:
-    shard = Shard({"a": A10})
-    shard.feed(a(0), a(1), a(2))
-    shard.read(0, 1)
-    assert shard.actor.positions.get(local_topic_id(TOPIC), 0) == (3, DAY_0 + 2)
-
-
-def test_inputs_begin_where_the_start_says_and_stay_where_they_are() -> None:
-    shard = Shard({"a": A10})
-    shard.feed(a(0))
-    topic = local_topic_id(TOPIC)
-    shard.actor.begin([(topic, 0, 77, 7), (topic, 1, 88, 8)])
-    shard.start()
-    assert dict(shard.actor.positions) == {(topic, 0): (1, DAY_0), (topic, 1): (88, 8)}
-
-
-@pytest.mark.parametrize(("durability", "syncs"), [("epoch", 0), ("batch", 2)])
-def test_durable_batches_are_synced_before_anything_is_sent(durability: Any, syncs: int) -> None:
-    store = FaultyStore(MemoryStore())
-    shard = Shard({"a": A10}, Settings(state=State(durability=durability)), store)
-    shard.feed(a(0))
-    shard.feed(a(1, "bob"))
-    assert store.syncs == syncs
-    shard.actor.snapshot()
-    assert store.syncs == syncs + 1
-
-
 def test_a_storm_of_timers_is_worked_off_in_slices_and_whoever_has_an_event_goes_first() -> None:
     people = 2 * SWEEP_MAX + 500
     shard = Shard({"a": A10, "b": happened("B")})
     shard.feed(*(a(0, f"u{number}") for number in range(people)))
     first = shard.actor.apply(Batch(DAY_0 + 1_000, [], []))
     assert len(first) == SWEEP_MAX
-    assert shard.actor.overdue
+    assert len(list(shard.store.scan("timers"))) == people - SWEEP_MAX
     gone = {change.profile_id for change in changes(first)}
     last = next(f"u{n}" for n in range(people) if profile_id("user_id", f"u{n}").hex() not in gone)
     between = shard.feed((track("B", 1_000, last), 1_000), time=1_000)
     theirs = [one for one in changes(between) if one.profile_id == profile_id("user_id", last).hex()]
-    assert [(one.audience, one.change, one.cause) for one in theirs] == [("a", "exited", "time"), ("b", "entered", "event")]
+    assert [(one.audience, one.change, one.cause) for one in theirs] == [
+        ("a", "exited", "time"),
+        ("b", "entered", "event"),
+    ]
     rest = first + between
     while shard.actor.overdue:
         part = shard.actor.sweep()
@@ -268,7 +122,9 @@ def test_a_number_and_its_text_are_one_message_id() -> None:
 def test_a_trait_that_is_older_than_the_one_that_holds_uses_its_id() -> None:
     shard = Shard({"set": TraitCondition(("plan",), predicate(exists=True))})
     shard.feed((identify(5, traits={"plan": "a"}, messageId="m1"), 5))
-    shard.feed((identify(1, traits={"plan": "b"}, messageId="m2"), 6), (identify(9, traits={"plan": "c"}, messageId="m2"), 9))
+    shard.feed(
+        (identify(1, traits={"plan": "b"}, messageId="m2"), 6), (identify(9, traits={"plan": "c"}, messageId="m2"), 9)
+    )
     assert shard.actor.counts["duplicates"] == 1
 
 
@@ -278,7 +134,9 @@ def test_too_late_is_judged_by_the_persons_own_now() -> None:
     assert letters(shard.feed(a(900), a(950), partition=1)) == []
     assert letters(shard.feed((track("A", 899), 950), partition=1)) == ["too_late"]
     # Somebody else has no such now, and the record's own arrival decides.
-    assert letters(shard.feed((track("A", 850, "bob"), 950), (track("A", 849, "bob"), 950), partition=1)) == ["too_late"]
+    assert letters(shard.feed((track("A", 850, "bob"), 950), (track("A", 849, "bob"), 950), partition=1)) == [
+        "too_late"
+    ]
 
 
 def test_a_persons_now_never_goes_back() -> None:
@@ -377,19 +235,6 @@ def test_a_profile_has_one_timer_and_it_is_not_late() -> None:
     assert [decode_timer(key)[0] - DAY_0 for key, _ in shard.store.scan("timers")] == [10]
     assert told(shard.advance(11)) == []
     assert [decode_timer(key)[0] - DAY_0 for key, _ in shard.store.scan("timers")] == [13]
-
-
-def test_a_record_whose_work_raises_is_named_and_nothing_is_written() -> None:
-    store = FaultyStore(MemoryStore())
-    shard = Shard({"a": A10}, store=store)
-    shard.log[0] = [a(0), a(1, "bob"), a(2, "cid")]
-    batch = shard.batch(0)
-    batch.events[1].at = "a bug"
-    written = store.writes
-    with pytest.raises(TypeError):
-        shard.actor.apply(batch)
-    assert [(type(record), record.offset()) for record in shard.poisoned] == [(LocalRecord, 1)]
-    assert store.writes == written
 
 
 def test_state_and_changes_are_the_same_however_batches_are_cut_between_instants() -> None:

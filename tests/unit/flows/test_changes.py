@@ -43,7 +43,9 @@ def test_nothing_flaps_within_an_instant_of_a_person(steps: list[tuple[Profile, 
 
 
 def writer(name: str = "a", partitions: int = 12) -> ChangeWriter:
-    return ChangeWriter(Compiled(project({name: happened("A"), "b": happened("B")})), "memberships", partitions, lambda: DAY_0 + 7)
+    return ChangeWriter(
+        Compiled(project({name: happened("A"), "b": happened("B")})), "memberships", partitions, lambda: DAY_0 + 7
+    )
 
 
 @given(st.text(max_size=5), st.one_of(st.none(), st.just(""), st.text(max_size=5)), st.booleans())
@@ -65,7 +67,9 @@ def test_the_record_is_the_json_of_a_membership_change(value: str, message_id: s
         emitted_at="2023-11-14T22:13:20.007Z",
         cause="event",
         version=version,
-        definition_version=Compiled(project({'odd "name"': happened("A"), "b": happened("B")})).plan.definitions[number],
+        definition_version=Compiled(project({'odd "name"': happened("A"), "b": happened("B")})).plan.definitions[
+            number
+        ],
         event_id=message_id or None,
     )
     assert sent.value is not None
@@ -107,4 +111,7 @@ def test_causes() -> None:
 
 
 def test_identifiers_by_namespace() -> None:
-    assert identifiers_of(["user_id:a:b", "anonymous_id:", "user_id:c"]) == {"user_id": ["a:b", "c"], "anonymous_id": [""]}
+    assert identifiers_of(["user_id:a:b", "anonymous_id:", "user_id:c"]) == {
+        "user_id": ["a:b", "c"],
+        "anonymous_id": [""],
+    }

@@ -5,14 +5,15 @@ from collections.abc import Sequence
 import pytest
 
 from flows.desk import Desk
-from opportune.audiences.schema import All, TraitCondition
+from opportune.audiences.schema import All, Condition, TraitCondition
 from opportune.compiled import Compiled
+from opportune.decode import Event
 from opportune.profile import NEVER, Profile
 from opportune.router import Router
 from state.memory import MemoryStore
 from tests.oracle.builders import DAY_0, happened, identify, predicate, project, track
 
-AUDIENCES = {
+AUDIENCES: dict[str, Condition] = {
     "a": happened("A", within_ms=10),
     "ab": All((happened("A"), happened("B"))),
     "c": happened("C"),
@@ -40,8 +41,8 @@ def store() -> CountingStore:
 COMPILED = Compiled(project(AUDIENCES))
 
 
-def events(*raws: bytes, arrivals: Sequence[int] | None = None) -> list[object]:
-    out: list[object] = []
+def events(*raws: bytes, arrivals: Sequence[int] | None = None) -> list[Event]:
+    out: list[Event] = []
     at = [DAY_0 + one for one in arrivals or [0] * len(raws)]
     assert not Router(COMPILED, 1).route(raws, raws, at, [out.append])
     return out
@@ -103,7 +104,7 @@ def test_what_was_changed_comes_back(store: CountingStore) -> None:
     assert isinstance(again.groups[number], bytes)
 
 
-def test_two_new_people_share_nothing(store: CountingStore) -> None:
+def test_two_new_people_share_nothing() -> None:
     one, two = Profile(), Profile()
     one.members.add(1)
     one.dues[1] = 5

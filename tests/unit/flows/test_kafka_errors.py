@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import logging
 import socket
-from threading import Event
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from flows.kafka_errors import connect, translated
+from flows.stop import Stop
 from opportune.errors import ConfigurationError, TransientError
 from opportune.settings import Kafka
 
@@ -48,17 +48,17 @@ def free_port() -> int:
 def test_a_broker_that_is_not_up_is_waited_for_with_a_word(caplog: pytest.LogCaptureFixture) -> None:
     kafka = Kafka(bootstrap_servers=f"127.0.0.1:{free_port()}")
     with caplog.at_level(logging.WARNING), pytest.raises(TransientError, match=r"kafka\.bootstrap_servers"):
-        connect(kafka, Event(), patience_ms=1_500)
+        connect(kafka, Stop(), patience_ms=1_500)
     assert len([line for line in caplog.messages if "Waiting for it" in line]) == 1
 
 
 def test_an_unknown_host_says_so() -> None:
     with pytest.raises(TransientError, match="unknown host"):
-        connect(Kafka(bootstrap_servers="no-such-host.invalid:9092"), Event(), patience_ms=0)
+        connect(Kafka(bootstrap_servers="no-such-host.invalid:9092"), Stop(), patience_ms=0)
 
 
 def test_a_stop_ends_the_wait() -> None:
-    stop = Event()
+    stop = Stop()
     stop.set()
     with pytest.raises(TransientError):
         connect(Kafka(bootstrap_servers=f"127.0.0.1:{free_port()}"), stop)
@@ -66,4 +66,4 @@ def test_a_stop_ends_the_wait() -> None:
 
 def test_a_wrong_property_ends_at_once() -> None:
     with pytest.raises(ConfigurationError, match="nonsense"):
-        connect(Kafka(properties={"nonsense.property": "1"}), Event())
+        connect(Kafka(properties={"nonsense.property": "1"}), Stop())

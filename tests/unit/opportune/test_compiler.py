@@ -10,7 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opportune.audiences.compiler import counted
-from opportune.audiences.schema import All, Any, AttributeCondition, AudienceCondition, Condition, EventCondition, EventModel, Not, TraitCondition
+from opportune.audiences.schema import (
+    All,
+    Any,
+    AttributeCondition,
+    AudienceCondition,
+    Condition,
+    EventCondition,
+    EventModel,
+    Not,
+    TraitCondition,
+)
 from opportune.compiled import Compiled
 from opportune.profile import NEVER
 from tests.oracle.builders import DAY_0, happened, identify, message, predicate, project, track, where
@@ -62,7 +72,11 @@ def json_at(raw: bytes) -> int:
 
 
 def test_a_timer_evaluates_what_its_handler_touches_and_no_more() -> None:
-    audiences: dict[str, Condition] = {"a": happened("A", within_ms=10), "b": happened("B", within_ms=20), "c": happened("C")}
+    audiences: dict[str, Condition] = {
+        "a": happened("A", within_ms=10),
+        "b": happened("B", within_ms=20),
+        "c": happened("C"),
+    }
     someone = Someone(Compiled(project(audiences), counting=True))
     for name in "ABC":
         someone.take(track(name, 0), DAY_0, DAY_0)
@@ -107,7 +121,9 @@ def test_counted_tells_value_and_next_change(ring: list[int], now: int, within: 
 
 def test_many_steps_are_looked_up_in_a_table() -> None:
     odd = predicate(in_=list(range(1, 60, 2)))
-    someone = Someone(Compiled(project({"odd": happened("A", times=odd, within_ms=100), "ever": happened("A", times=odd)})))
+    someone = Someone(
+        Compiled(project({"odd": happened("A", times=odd, within_ms=100), "ever": happened("A", times=odd)}))
+    )
     for at in range(9):
         someone.take(track("A", at), DAY_0 + at, DAY_0 + at)
         assert someone.members() == ({"odd", "ever"} if at % 2 == 0 else frozenset())
@@ -122,17 +138,24 @@ def test_rows_of_one_and_of_two_tables() -> None:
     none = AttributeCondition("customers", "plan", predicate(exists=False))
     score = AttributeCondition("scores", "n", predicate(gte=Decimal("1.5")))
     one = Compiled(project({"plan": plan, "none": none}))
-    for row, expected in ((None, {"none"}), (("free",), {"plan"}), ((None,), {"none"}), (("paid",), set())):
+    rows: list[tuple[object, set[str]]] = [
+        (None, {"none"}),
+        (("free",), {"plan"}),
+        ((None,), {"none"}),
+        (("paid",), set()),
+    ]
+    for row, expected in rows:
         someone = Someone(one, row)
         someone.take(message("group", 0), DAY_0, DAY_0)
         assert someone.members() == expected
     two = Compiled(project({"plan": plan, "none": none, "score": score}))
-    for row, expected in (
+    rows = [
         ((None, None), {"none"}),
         ((("free",), None), {"plan"}),
         ((None, (2,)), {"none", "score"}),
         ((("free",), (1,)), {"plan"}),
-    ):
+    ]
+    for row, expected in rows:
         someone = Someone(two, row)
         someone.take(message("group", 0), DAY_0, DAY_0)
         assert someone.members() == expected
@@ -187,7 +210,9 @@ def test_shared_references_are_evaluated_once_and_do_not_blow_up() -> None:
 
 
 def test_a_wide_condition_compiles() -> None:
-    leaves = [(f"E{number % 10}", where("p", predicate(eq=number)), 10 if number % 2 else None) for number in range(200)]
+    leaves = [
+        (f"E{number % 10}", where("p", predicate(eq=number)), 10 if number % 2 else None) for number in range(200)
+    ]
     wide: dict[str, Condition] = {
         "all": All(tuple(happened(name, test, within_ms=length) for name, test, length in leaves)),
         "any": Any(tuple(happened(name, test, within_ms=length) for name, test, length in leaves)),
@@ -201,8 +226,12 @@ def test_a_wide_condition_compiles() -> None:
 
 def test_names_of_definitions_cannot_leave_their_expression() -> None:
     names = ["'", "']; raise SystemExit; ['", "{p}", "a b", "é", "\x7f", "p0", "traits"]
-    audiences: dict[str, Condition] = {f"t{number}": TraitCondition((name,), predicate(eq="x")) for number, name in enumerate(names)}
-    audiences |= {f"e{number}": happened(name, where(f"context.{name}", predicate(eq=name))) for number, name in enumerate(names)}
+    audiences: dict[str, Condition] = {
+        f"t{number}": TraitCondition((name,), predicate(eq="x")) for number, name in enumerate(names)
+    }
+    audiences |= {
+        f"e{number}": happened(name, where(f"context.{name}", predicate(eq=name))) for number, name in enumerate(names)
+    }
     someone = Someone(Compiled(project(audiences)))
     someone.take(identify(0, traits=dict.fromkeys(names, "x")), DAY_0, DAY_0)
     for name in names:

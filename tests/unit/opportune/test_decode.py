@@ -14,7 +14,7 @@ from msgspec import UNSET
 
 from opportune.audiences.schema import Condition, EventCondition, EventModel, TraitCondition
 from opportune.compiled import Compiled
-from opportune.decode import FIELDS, EventType, decode_traits, encode_traits
+from opportune.decode import FIELDS, EventType, decode_any, decode_traits, encode_traits
 from opportune.errors import RejectedEvent
 from tests.oracle.builders import encode, happened, predicate, project, where
 from tests.oracle.messages import Refused, read_message
@@ -23,7 +23,9 @@ HOME = EventCondition(EventModel("Home", "page", "home"), (), predicate(gte=1), 
 PLANS: dict[str, dict[str, Condition]] = {
     "nothing": {"a": happened("A")},
     "all": {
-        "a": happened("A", where("p", predicate(eq=1)), where("o.x", predicate(eq=1)), where("traits.t", predicate(eq=1))),
+        "a": happened(
+            "A", where("p", predicate(eq=1)), where("o.x", predicate(eq=1)), where("traits.t", predicate(eq=1))
+        ),
         "b": happened("A", where("context.c", predicate(eq=1)), where("context.traits.plan", predicate(eq=1))),
         "c": TraitCondition(("plan",), predicate(eq="a")),
         "d": TraitCondition(("o", "x"), predicate(eq="a")),
@@ -71,9 +73,18 @@ def spelt(value: Any) -> Any:
         return {name: spelt(getattr(value, name)) for name in value.__struct_fields__}
     if isinstance(value, dict):
         return {key: spelt(each) for key, each in value.items()}
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return [spelt(each) for each in value]
     return value if value is UNSET else repr(value)
+
+
+def reason_of(raw: bytes) -> str | None:
+    """Why the reference evaluator refuses a record, or None."""
+    try:
+        read_message(raw, 1 << 20)
+    except Refused as reason:
+        return str(reason)
+    return None
 
 
 @pytest.mark.parametrize("name", PLANS)
@@ -86,19 +97,20 @@ def test_the_fast_decoder_and_the_tolerant_one_agree(name: str, message: dict[st
 
 @pytest.mark.parametrize("name", PLANS)
 @given(message=st.dictionaries(st.sampled_from([*USUAL, "x"]), VALUE, max_size=8))
-def test_a_message_of_any_shape_is_an_event_or_refused_as_the_reference_does(name: str, message: dict[str, Any]) -> None:
+def test_a_message_of_any_shape_is_an_event_or_refused_as_the_reference_does(
+    name: str, message: dict[str, Any]
+) -> None:
     type_ = TYPES[name]
     refused: list[tuple[int, RejectedEvent]] = []
     raw = encode(message)
     (event,) = type_.decode_all([raw], refused, 1 << 20)
     assert (event is None) == bool(refused)
-    try:
-        read_message(raw, 1 << 20)
-    except Refused as reason:
-        # Instants, identifiers and the types that a decoder lets through are looked at later (opportune.router).
-        assert event is not None or refused[0][1].reason in (str(reason), "bad_time", "bad_shape")
-    else:
+    expected = reason_of(raw)
+    if expected is None:
         assert event is not None, refused[0][1]
+    elif event is None:
+        # Of several reasons any may be told. What a decoder lets through is looked at later (opportune.router).
+        assert refused[0][1].reason in (expected, "bad_time", "bad_shape")
 
 
 @given(st.lists(st.one_of(st.binary(max_size=30), st.none(), MESSAGE.map(encode)), max_size=12), st.integers(20, 200))
@@ -158,7 +170,7 @@ def read(type_: EventType, raw: bytes) -> Any:
 
 def test_only_what_conditions_use_is_read() -> None:
     plain = TYPES["nothing"].type.__struct_fields__
-    assert [field for field in plain if field not in dict((name, 0) for name, _, _ in FIELDS)] == [
+    assert [field for field in plain if field not in {name for name, _, _ in FIELDS}] == [
         "person",
         "at",
         "arrival",
@@ -170,12 +182,17 @@ def test_only_what_conditions_use_is_read() -> None:
 
 
 def test_the_senders_cannot_set_what_is_ours() -> None:
-    event = read(TYPES["all"], encode({"type": "track", "person": "x", "at": 5, "origin": 1, "handler": {}, "arrival": 2}))
+    event = read(
+        TYPES["all"], encode({"type": "track", "person": "x", "at": 5, "origin": 1, "handler": {}, "arrival": 2})
+    )
     assert (event.person, event.at, event.origin, event.handler, event.arrival) == (None,) * 5
 
 
 def test_numbers_are_exact_and_have_nine_places() -> None:
-    event = read(TYPES["all"], b'{"type":"track","properties":{"p":0.1,"o":[1.0,1e2,12345678901234567890123,0.00000000051,-0.0]}}')
+    event = read(
+        TYPES["all"],
+        b'{"type":"track","properties":{"p":0.1,"o":[1.0,1e2,12345678901234567890123,0.00000000051,-0.0]}}',
+    )
     found = event.properties
     assert repr(found.p1) == "Decimal('0.1')"
     assert found.p0 == [1, 100, 12345678901234567890123, Decimal("1E-9"), 0]
@@ -190,13 +207,7 @@ def test_ids_that_are_numbers_are_texts_and_empty_ones_are_none() -> None:
     assert read(type_, b'{"type":"track","event":5,"name":[]}').event is None
 
 
-@given(st.dictionaries(st.text(max_size=3), st.tuples(st.integers(-(2**50), 2**50), VALUE), max_size=4))
-def test_traits_are_stored_as_they_came(traits: dict[str, tuple[int, Any]]) -> None:
-    type_ = TYPES["nothing"]
-    seen = msgspec.json.Decoder(Any, float_hook=lambda text: Decimal(text)).decode(encode({"x": [v for _, v in traits.values()]}))
-    stored = {name: (at, value) for (name, (at, _)), value in zip(traits.items(), seen["x"], strict=True)}
-    assert type_ is not None
-    again = decode_traits(encode_traits(stored))
-    assert [at for at, _ in again.values()] == [at for at, _ in stored.values()]
-    # What is stored has nine places already where it comes from a message; more are cut when it is read.
-    assert encode_traits(decode_traits(encode_traits(again))) == encode_traits(again)
+@given(VALUE)
+def test_traits_are_stored_as_they_came(value: Any) -> None:
+    read_value = decode_any(encode(value))
+    assert spelt(decode_traits(encode_traits({"x": (5, read_value)}))["x"]) == spelt((5, read_value))

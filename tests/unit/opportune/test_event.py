@@ -276,14 +276,15 @@ def test_effective_time(
     arrival: int | None,
     expected: tuple[int | None, bool],
 ) -> None:
-    texts = [None if at is None else iso_text(at) for at in (timestamp, original, sent, received)]
-    assert effective_ms(Instants(), *texts, arrival) == expected
+    told, begun, sent_at, got = [None if at is None else iso_text(at) for at in (timestamp, original, sent, received)]
+    assert effective_ms(Instants(), told, begun, sent_at, got, arrival) == expected
 
 
 @pytest.mark.parametrize("place", range(4))
 def test_each_of_the_four_times_refuses_the_event_where_it_is_unreadable(place: int) -> None:
     texts: list[str | None] = ["2023-11-14"] * 4
     texts[place] = "soon"
+    told, begun, sent_at, got = texts
     with pytest.raises(RejectedEvent) as refusal:
-        effective_ms(Instants(), *texts, 5)
+        effective_ms(Instants(), told, begun, sent_at, got, 5)
     assert refusal.value.reason == "bad_time"

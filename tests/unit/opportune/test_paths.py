@@ -26,7 +26,9 @@ def test_where_a_path_starts(text: str, path: Path) -> None:
     assert path_of(text) == path
 
 
-@pytest.mark.parametrize("text", ["", ".", "a.", ".a", "a..b", "a. .b", 'a"b', "a\\b", "a\nb", ".".join("a" * (PATH_KEYS_MAX + 1))])
+@pytest.mark.parametrize(
+    "text", ["", ".", "a.", ".a", "a..b", "a. .b", 'a"b', "a\\b", "a\nb", ".".join("a" * (PATH_KEYS_MAX + 1))]
+)
 def test_what_is_no_path(text: str) -> None:
     with pytest.raises(Unreadable):
         keys_of(text)
@@ -39,5 +41,7 @@ def test_a_key_that_is_read_is_one_that_a_decoder_can_look_for(code: int) -> Non
         keys = keys_of(text)
     except Unreadable:
         return
-    kind = msgspec.defstruct("Kind", [(f"p{at}", int, 0) for at in range(len(keys))], rename={f"p{at}": key for at, key in enumerate(keys)})
-    assert msgspec.json.decode(msgspec.json.encode(dict.fromkeys(keys, 5)), type=kind).p0 == 5
+    kind = msgspec.defstruct(
+        "Kind", [(f"p{at}", int, 0) for at in range(len(keys))], rename={f"p{at}": key for at, key in enumerate(keys)}
+    )
+    assert msgspec.json.decode(msgspec.json.encode(dict.fromkeys(keys, 5)), type=kind).p0 == 5  # type: ignore[attr-defined]  # made above

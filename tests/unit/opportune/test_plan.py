@@ -14,12 +14,15 @@ from opportune.audiences.schema import (
     Any,
     AttributeCondition,
     AudienceCondition,
+    Comparison,
     Condition,
     EventCondition,
     EventModel,
     Not,
+    Operator,
     Path,
     Predicate,
+    Scalar,
     Span,
     TraitCondition,
 )
@@ -27,12 +30,13 @@ from tests.model.projects import TIMES
 from tests.oracle.builders import happened, predicate, project, where
 from tests.oracle.predicates import Reached, holds
 
-COUNTS = (0, 1, 2, 3, 5, -1, Decimal("1.5"), Decimal("-0.5"), Decimal("2.0"))
+COUNTS: tuple[Scalar, ...] = (0, 1, 2, 3, 5, -1, Decimal("1.5"), Decimal("-0.5"), Decimal("2.0"))
+ORDERED: list[Operator] = ["eq", "ne", "gt", "gte", "lt", "lte"]
 COMPARED = st.one_of(
     st.sampled_from(TIMES).map(Predicate),
-    st.dictionaries(
-        st.sampled_from(["eq", "ne", "gt", "gte", "lt", "lte"]), st.sampled_from(COUNTS), min_size=1, max_size=3
-    ).map(lambda made: predicate(False, **made)),
+    st.dictionaries(st.sampled_from(ORDERED), st.sampled_from(COUNTS), min_size=1, max_size=3).map(
+        lambda made: Predicate(tuple(Comparison(op, operand) for op, operand in made.items()))
+    ),
     st.lists(st.sampled_from(COUNTS), min_size=1, max_size=3).map(lambda some: predicate(in_=some)),
     st.lists(st.sampled_from(COUNTS), min_size=1, max_size=3).map(lambda some: predicate(not_in=some)),
 )
@@ -150,7 +154,9 @@ def test_a_handler_touches_what_its_events_can_change_and_those_that_refer_to_it
 
 def test_referenced_audiences_come_first_whatever_their_names() -> None:
     names = [f"n{number}" for number in range(9)]
-    shared: dict[str, Condition] = {name: Any(tuple(AudienceCondition(other) for other in names[at + 1 :])) for at, name in enumerate(names[:-1])}
+    shared: dict[str, Condition] = {
+        name: Any(tuple(AudienceCondition(other) for other in names[at + 1 :])) for at, name in enumerate(names[:-1])
+    }
     shared[names[-1]] = happened("A")
     plan = Plan(project(shared))
     place = {number: at for at, number in enumerate(plan.order)}
