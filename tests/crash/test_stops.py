@@ -10,8 +10,8 @@ from threading import Event
 
 import pytest
 
-from tests.crash.scene import report, scene
 from tests.crash.running import until
+from tests.crash.scene import report, scene
 from tests.kafka.broker import Broker, Kafka
 
 STOPS = 4

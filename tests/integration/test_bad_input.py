@@ -11,9 +11,9 @@ import pytest
 from flows.dead_letters import CUT_BYTES
 from opportune.clock import wall_clock_ms
 from opportune.identity import profile_id
-from tests.crash.scene import make_topics
 from tests.crash.judgement import headers_of
 from tests.crash.running import until
+from tests.crash.scene import make_topics
 from tests.integration.small_job import small_job
 from tests.kafka.broker import Kafka
 from tests.oracle.instants import read_instant, write_instant

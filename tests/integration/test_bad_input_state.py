@@ -16,8 +16,8 @@ import pytest
 from state.keys import META_IDENTITY
 from state.rocks import RocksStore, shared_memory
 from state.shard_identity import decode_identity, encode_identity
-from tests.crash.scene import report, scene
 from tests.crash.running import running_job, until
+from tests.crash.scene import report, scene
 from tests.integration.small_job import SmallJob, patched, small_job
 from tests.kafka.broker import Kafka
 

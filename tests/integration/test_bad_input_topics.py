@@ -9,9 +9,9 @@ import pytest
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions
 
-from tests.crash.scene import make_topics
 from tests.crash.judgement import ReadingAlong
 from tests.crash.running import until
+from tests.crash.scene import make_topics
 from tests.integration.small_job import SmallJob, small_job
 from tests.kafka.broker import Kafka
 

@@ -25,9 +25,9 @@ from opportune.audiences.loader import load_project
 from opportune.clock import wall_clock_ms
 from opportune.event import instant_ms
 from opportune.membership import MembershipChange
-from tests.crash.scene import make_topics, report
 from tests.crash.judgement import check_written, ends_of, read_all
 from tests.crash.running import running_job, until
+from tests.crash.scene import make_topics, report
 from tests.integration import taobao
 from tests.kafka.broker import Kafka
 from tests.oracle.engine import told, warehouse

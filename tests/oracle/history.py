@@ -62,12 +62,17 @@ class Person:
 
 @dataclass
 class Outcome:
-    """What came of a log: the changes in order of (at, profile, audience), and what was counted."""
+    """What came of a log: the changes in order of (at, profile, audience), and what was counted.
+
+    ``late_for_person``: of those refused as too late, the ones that touch nothing and are late only by the person's last
+    now, not by their arrival.
+    """
 
     changes: list[Change] = field(default_factory=list)
     refused: Counter[str] = field(default_factory=Counter)
     duplicates: int = 0
     clamped: int = 0
+    late_for_person: int = 0
     beyond_until: int = 0
     profiles: int = 0
     members: dict[str, frozenset[str]] = field(default_factory=dict)
@@ -154,6 +159,8 @@ class _Log:
             return
         now_ms = self.now_of(person, time_ms, arrival_ms)
         if time_ms < now_ms - self.settings.clock.lateness_ms:
+            by_arrival = arrival_ms is not None and time_ms >= arrival_ms - self.settings.clock.lateness_ms
+            self.outcome.late_for_person += by_arrival and not self.definitions.is_in_plan(message)
             raise Refused("too_late")
         if person is not None and self.is_duplicate(person, message, now_ms):
             self.outcome.duplicates += 1
