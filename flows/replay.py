@@ -9,6 +9,7 @@ Not here: reading files and printing (opportune.cli.replay).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 
@@ -172,11 +173,10 @@ class Replay:
 
     def _suspects(self, hashes: list[int]) -> set[int]:
         """Hashes that occur twice in a chunk, wait to be applied, or were used before."""
-        seen: set[int] = set()
-        twice = {hashed for hashed in hashes if hashed in seen or seen.add(hashed)}  # type: ignore[func-returns-value]
+        twice = {hashed for hashed, times in Counter(hashes).items() if times > 1}
         recalled = self.actor.seen.recall(np.array(hashes, np.uint64)).tolist() if hashes else []
         used = {hashed for hashed, at in zip(hashes, recalled, strict=True) if at >= 0}
-        return (twice | used | (seen & self.waiting)) - {0}
+        return (twice | used | self.waiting.intersection(hashes)) - {0}
 
     def _take(self, event: Event, hashed: int, suspect: bool) -> None:
         """Gives an event its time, raises the watermark, and leaves it for the actor.

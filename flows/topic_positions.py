@@ -104,7 +104,7 @@ def check_positions(
         raise StateError(
             f"the topics do not fit the state:\n  {told}{more}\n"
             "Restore the topics, or a checkpoint that fits them; or rebuild: move the state directory away and start at the "
-            "beginning of the topics. To go on without what is missing, start once with --accept-loss; that is recorded."
+            "beginning of the topics. To go on without what is missing, start once with --accept-loss; the log tells what was lost."
         )
     return losses
 

@@ -40,9 +40,8 @@ SETTLE_MS = 15_000
 """How long a topic that was just made may take until its partitions have leaders."""
 OVERHEAD_BYTES = 65_536
 """What headers, key and framing may add to the largest event."""
-# The client's class methods have no types.
-_EARLIEST = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
-_LATEST = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+_EARLIEST = OffsetSpec.earliest()  # type: ignore[no-untyped-call]  # the client's class methods have no types
+_LATEST = OffsetSpec.latest()  # type: ignore[no-untyped-call]  # as above
 _GIVEN = frozenset({KafkaError.TOPIC_ALREADY_EXISTS})
 _PASSING = frozenset({
     KafkaError.LEADER_NOT_AVAILABLE,

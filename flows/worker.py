@@ -326,13 +326,8 @@ class Worker:
         gc.disable()
         graph = dataflow.dataflow(job, MembershipSink(delivery, shard_of_key, self.on_point, job.failed))
         dataflow.run(graph, directory / "recovery", settings.epoch_ms)
-        for part in reversed(parts):
-            part.stop()
+        close(parts, (consumer, post), actors)
         deaths.stopped()
-        consumer.close()
-        post.close()
-        for actor in actors:
-            actor.store.close()
         if job.restart is not None:
             log.info("restarting: %s", job.restart)
             return PLANNED_RESTART
@@ -353,6 +348,16 @@ def started(compiled: Compiled, actors: list[Actor]) -> Started:
         shards=len(actors),
         at=iso_text(wall_clock_ms()),
     )
+
+
+def close(parts: list[Any], consumers: tuple[Any, ...], actors: list[Actor]) -> None:
+    """Ends what the flow had beside it, the last started first, and gives the shards back."""
+    for part in reversed(parts):
+        part.stop()
+    for consumer in consumers:
+        consumer.close()
+    for actor in actors:
+        actor.store.close()
 
 
 def end_of(topics: TopicSet, one: Input) -> int:

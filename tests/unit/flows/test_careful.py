@@ -13,7 +13,7 @@ from tests.unit.flows.arrivals import Handed, after_hard_deaths, end, record
 
 def polled(consumer: CarefulConsumer) -> list[int | str]:
     """The offsets that a poll hands out, ``end`` for a notice."""
-    return [message.offset() if message.error() is None else "end" for message in consumer.consume(100, 0)]  # type: ignore[misc]
+    return [message.offset() if message.error() is None else "end" for message in consumer.consume(100, 0)]  # type: ignore[misc]  # an end is no offset, and the client types neither
 
 
 def a_consumer(directory: Path, *polls: list[Message], careful: bool, alone: tuple[int, ...] = ()) -> CarefulConsumer:
@@ -76,4 +76,4 @@ def test_it_is_the_consumer_otherwise(tmp_path: Path, careful: bool) -> None:
     consumer = a_consumer(tmp_path, careful=careful)
     consumer.assign([])
     consumer.close()
-    assert consumer.consumer.closed  # type: ignore[attr-defined]
+    assert consumer.consumer.closed  # type: ignore[attr-defined]  # the stand-in's own attribute

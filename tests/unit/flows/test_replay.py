@@ -153,7 +153,7 @@ def with_rows(directory: Path, audiences: dict[str, Condition], rows: str) -> tu
 
 def test_rows_are_in_force_from_before_the_first_event(tmp_path: Path) -> None:
     made, tables = with_rows(tmp_path, {"both": All((FREE, A10)), "free": FREE}, "ann,free\nbob,free\n")
-    result = replay(made, [track("A", 5), track("A", 9, "cid")], tables=tables)  # type: ignore[arg-type]
+    result = replay(made, [track("A", 5), track("A", 9, "cid")], tables=tables)  # type: ignore[arg-type]  # a table made by hand
     assert told(result) == [
         Told(5, "both", "entered", "event"),
         Told(5, "free", "entered", "attribute"),
@@ -167,9 +167,9 @@ def test_rows_are_in_force_from_before_the_first_event(tmp_path: Path) -> None:
 
 def test_rows_without_events_count_as_of_the_end_or_of_now(tmp_path: Path) -> None:
     made, tables = with_rows(tmp_path, {"free": FREE}, "ann,free\n")
-    result = replay(made, [], tables=tables, until_ms=DAY_0 + 3)  # type: ignore[arg-type]
+    result = replay(made, [], tables=tables, until_ms=DAY_0 + 3)  # type: ignore[arg-type]  # a table made by hand
     assert told(result) == [Told(3, "free", "entered", "attribute")]
-    run = Replay(made, tables=tables, clock=lambda: DAY_0 + 4)  # type: ignore[arg-type]
+    run = Replay(made, tables=tables, clock=lambda: DAY_0 + 4)  # type: ignore[arg-type]  # a table made by hand
     assert [one.at for one in run.run([])] == ["2023-11-14T22:13:20.004Z"]
 
 
