@@ -19,8 +19,13 @@ KNOWN = {*KEYS, *WINDOWS, "operand", "computed trait"}
 
 def kinds(story: Story) -> set[str]:
     """The kinds that a story needs, beyond counts, values and combinations."""
-    found = set(_of([story.audiences, story.traits]))
+    found = kinds_of([story.audiences, story.traits])
     return found | {"computed trait"} if story.traits else found
+
+
+def kinds_of(said: object) -> set[str]:
+    """The kinds in YAML, computed traits aside."""
+    return set(_of(said))
 
 
 def pending() -> set[str]:

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path as Directory
 from typing import Any, TypeAlias
 
 from ruamel.yaml import YAML
+from ruamel.yaml.constructor import SafeConstructor
 
 from tests.oracle.durations import distance_m, duration_ms
 from tests.oracle.reading_predicates import path_of, read_predicate
@@ -48,11 +50,26 @@ DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 COMBINED: dict[str, type[All] | type[AnyOf] | type[Neither]] = {"all": All, "any": AnyOf, "none": Neither}
 
 
+class _Core(SafeConstructor):
+    """YAML 1.2's core: dates are texts, and numbers keep their digits."""
+
+
+_Core.add_constructor("tag:yaml.org,2002:timestamp", lambda self, node: node.value)
+_Core.add_constructor("tag:yaml.org,2002:float", lambda self, node: Decimal(node.value))
+
+
+def documents(path: Directory) -> list[Said]:
+    """The documents of a YAML file."""
+    yaml = YAML(typ="safe", pure=True)
+    yaml.Constructor = _Core
+    return list(yaml.load_all(path))
+
+
 def read_directory(directory: Directory) -> Definition:
     """The project in a directory."""
     files = {}
-    for path in sorted(directory.rglob("*.yml")):
-        texts = list(YAML(typ="safe", pure=True).load_all(path))
+    for path in sorted(each for each in directory.rglob("*.yml") if "stories" not in each.parts):
+        texts = documents(path)
         files[str(path.relative_to(directory))] = texts if len(texts) > 1 else texts[0]
     return read_project(files)
 
