@@ -14,12 +14,13 @@ from tests.oracle.reading import CALENDAR, FUNCTIONS
 
 KEYS = (*FUNCTIONS, "sequence", "absent", "near", "during")
 WINDOWS = ("session", *CALENDAR)
-KNOWN = {*KEYS, *WINDOWS, "operand", "computed trait"}
+KNOWN = {*KEYS, *WINDOWS, "operand", "computed trait", "refresh"}
 
 
 def kinds(story: Story) -> set[str]:
     """The kinds that a story needs, beyond counts, values and combinations."""
     found = kinds_of([story.audiences, story.traits])
+    found |= {"refresh"} if story.refreshes else set()
     return found | {"computed trait"} if story.traits else found
 
 

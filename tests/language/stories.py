@@ -4,7 +4,7 @@ Owns: reading a story, writing its project directory, its events as records, and
 ``INSTANT WHO enters|exits AUDIENCE by CAUSE``. An instant without a date is on 2024-03-01, in UTC.
 Keys of a story: ``story`` its name, ``says`` the sentence (or a list) of docs/sentences.md that it pins, by words,
 ``audiences``, optionally ``opportune``, ``models``, ``traits`` and ``tables`` (the files of the project) and ``rows`` (CSV
-by table); ``events``, each with
+by table), ``refreshes`` (each ``at`` and further ``rows``, which come into force then); ``events``, each with
 ``at`` its timestamp, ``who`` its userId (default ann), one of ``track``, ``page``, ``screen`` with a name or ``identify``,
 ``group``, ``alias``, and further fields as they are in the message, or ``raw``; ``until``; ``changes``, ``refused``,
 ``evaluated`` (how often an audience was evaluated).
@@ -18,11 +18,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 from ruamel.yaml import YAML
 
 from opportune.identity import profile_id
-from tests.oracle.history import Change, Tables
+from tests.oracle.history import Change, Refresh, Tables
 from tests.oracle.instants import read_instant, write_instant
 from tests.oracle.reading import read_project
 from tests.oracle.tree import Definition
@@ -48,6 +49,7 @@ class Story:
     traits: list[dict[str, object]] = field(default_factory=list)
     tables: dict[str, dict[str, object]] = field(default_factory=dict)
     rows: dict[str, str] = field(default_factory=dict)
+    refreshes: list[dict[str, Any]] = field(default_factory=list)
     until: str | None = None
     refused: dict[str, int] = field(default_factory=dict)
     evaluated: dict[str, int] = field(default_factory=dict)
@@ -74,8 +76,7 @@ class Story:
         for name, content in self.files().items():
             (directory / name).parent.mkdir(exist_ok=True)
             (directory / name).write_text(json.dumps(content, indent=1), encoding="utf-8")
-        for table, text in self.rows.items():
-            (directory / f"{table}.csv").write_text(text, encoding="utf-8")
+        write_rows(directory, self.rows)
 
     def records(self) -> list[bytes]:
         """The events as raw records in order of arrival."""
@@ -83,11 +84,21 @@ class Story:
 
     def until_ms(self) -> int | None:
         """Where time ends, in milliseconds since the epoch."""
-        return None if self.until is None else _instant_ms(self.until)
+        return None if self.until is None else instant_of(self.until)
 
     def warehouse(self) -> Tables:
         """The rows as the reference evaluator takes them, each value of the type that the story declares."""
         return {table: dict(_rows(text, self.tables[table])) for table, text in self.rows.items()}
+
+    def refreshed(self) -> list[Refresh]:
+        """The refreshes as the reference evaluator takes them."""
+        return [
+            Refresh(
+                instant_of(each["at"]),
+                {table: dict(_rows(text, self.tables[table])) for table, text in each["rows"].items()},
+            )
+            for each in self.refreshes
+        ]
 
     def tell(self, changes: list[Change]) -> list[str]:
         """The changes in the story's words, in order of instant, who and audience."""
@@ -99,7 +110,8 @@ class Story:
             if "anonymousId" in event:
                 value = str(event["anonymousId"])
                 names[profile_id("anonymous_id", value).hex()] = f"anonymous {value}"
-        for text in self.rows.values():
+        texts = [text for each in (self.rows, *(each["rows"] for each in self.refreshes)) for text in each.values()]
+        for text in texts:
             for line in text.splitlines()[1:]:
                 key = line.split(",")[0]
                 names.setdefault(profile_id("user_id", key).hex(), key)
@@ -112,7 +124,7 @@ class Story:
 
     def expected(self) -> list[str]:
         """The changes as written, each with its full instant."""
-        return [f"{write_instant(_instant_ms(line.split(' ')[0]))} {line.split(' ', 1)[1]}" for line in self.changes]
+        return [f"{write_instant(instant_of(line.split(' ')[0]))} {line.split(' ', 1)[1]}" for line in self.changes]
 
 
 def stories() -> Iterator[Story]:
@@ -133,11 +145,18 @@ def _record(event: dict[str, object]) -> bytes:
     if name_field is not None:
         message[name_field] = event[call]
     if "at" in event:
-        message["timestamp"] = write_instant(_instant_ms(str(event["at"])))
+        message["timestamp"] = write_instant(instant_of(str(event["at"])))
     return json.dumps(message).encode()
 
 
-def _instant_ms(text: str) -> int:
+def write_rows(directory: Path, rows: dict[str, str]) -> None:
+    """Writes the files of the tables."""
+    for table, text in rows.items():
+        (directory / f"{table}.csv").write_text(text, encoding="utf-8")
+
+
+def instant_of(text: str) -> int:
+    """An instant in a story, in milliseconds since the epoch."""
     instant = read_instant(text if "-" in text else f"{DAY}T{text}")
     assert instant is not None, f"{text} is not an instant"
     return instant
@@ -159,4 +178,4 @@ def _cell(cell: str, kind: str) -> str | int | Decimal | bool | None:
         return Decimal(cell)
     if kind == "boolean":
         return cell == "true"
-    return _instant_ms(cell) if kind == "timestamp" else cell
+    return instant_of(cell) if kind == "timestamp" else cell

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from flows.replay import replay
+from flows import replay
+from flows.replay import ReplayResult
 from opportune.audiences.loader import load_project
+from opportune.project import Project
+from state.warehouse import WarehouseTable
 from tests import oracle
 from tests.language.coverage import pinned, sentences, without_story
 from tests.language.kinds import KNOWN, kinds, pending
-from tests.language.stories import Story, stories
+from tests.language.stories import Story, instant_of, stories, write_rows
 from tests.oracle.engine import told, warehouse
 
 STORIES = list(stories())
@@ -31,7 +35,8 @@ def for_the_engine(story: Story) -> object:
 
 @pytest.mark.parametrize("story", STORIES, ids=name)
 def test_reference_evaluator(story: Story) -> None:
-    outcome = oracle.replay(story.definition(), story.records(), story.until_ms(), story.warehouse())
+    definition, rows = story.definition(), story.warehouse()
+    outcome = oracle.replay(definition, story.records(), story.until_ms(), rows, refreshes=story.refreshed())
     assert story.tell(outcome.changes) == story.expected()
     assert dict(outcome.refused) == story.refused
 
@@ -41,10 +46,25 @@ def test_engine(story: Story, tmp_path: Path) -> None:
     story.write(tmp_path)
     project = load_project(tmp_path)
     tables = warehouse(project, tmp_path)
-    result = replay(project, story.records(), until_ms=story.until_ms(), tables=tables, counting=True)
+    result = played(story, project, tables, tmp_path)
     assert story.tell(told(result.changes)) == story.expected()
     assert result.refused == story.refused
     assert {name: result.evaluated[name] for name in story.evaluated} == story.evaluated
+
+
+def played(story: Story, project: Project, tables: dict[str, WarehouseTable], directory: Path) -> ReplayResult:
+    """A replay of the story, with what comes into force on the way."""
+    if not story.refreshes:
+        return replay.replay(project, story.records(), until_ms=story.until_ms(), tables=tables, counting=True)
+    engine: Any = replay
+    refreshes = []
+    for each in story.refreshes:
+        write_rows(directory, each["rows"])
+        refreshes.append(engine.Refresh(instant_of(each["at"]), warehouse(project, directory)))
+    one = engine.Replay(project, until_ms=story.until_ms(), tables=tables, counting=True, refreshes=refreshes)
+    one.result.changes = list(one.run(story.records()))
+    result: ReplayResult = one.result
+    return result
 
 
 @pytest.mark.parametrize("story", STORIES, ids=name)

@@ -90,7 +90,7 @@ class World:
 
     def __init__(self, definitions: Definitions, rows: Mapping[str, Row]) -> None:
         self.definitions = definitions
-        self.rows = rows
+        self.rows = dict(rows)
         self.now_ms = 0
         self.arrived = 0
         self.all: list[int] = []
@@ -109,6 +109,14 @@ class World:
             if name not in self.traits or event.time_ms >= self.traits[name][0]:
                 self.traits[name] = event.time_ms, value
                 self.known.clear()
+
+    def enforce(self, rows: Iterable[tuple[object, str, Row | None]]) -> bool:
+        """Puts rows in force (instant, table, row or none); whether a column that is read has another value now."""
+        read = [self.attribute(column) for column in self.definitions.columns]
+        for _, table, row in rows:
+            self.rows[table] = row or {}
+        self.known.clear()
+        return read != [self.attribute(column) for column in self.definitions.columns]
 
     def members(self, now_ms: int) -> frozenset[str]:
         """The names of the audiences that the person is in."""
@@ -172,6 +180,7 @@ class Definitions:
         self.session_gap_ms = definition.session_gap_ms
         self.probes: list[Probe] = []
         self.traits: set[str] = set()
+        self.columns: list[Attribute] = []
         self.zones: set[str] = set()
         self.clocks_ms: set[int] = set()
         self.sessions = False
@@ -236,6 +245,7 @@ class Definitions:
     def get(self, value: Value) -> Get:
         """A value of the person as a function of a world."""
         if isinstance(value, Attribute):
+            self.columns.append(value)
             return lambda world: world.attribute(value)
         if isinstance(value, Aggregate):
             path, window, function = value.path, value.window, value.function

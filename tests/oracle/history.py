@@ -51,12 +51,27 @@ class Change(NamedTuple):
     version: int
 
 
+class Refresh(NamedTuple):
+    """Tables that come into force at an instant, in milliseconds; those that are not named stay as they are."""
+
+    at_ms: int
+    tables: Tables
+
+
+class Enforced(NamedTuple):
+    """A row of a person, or None, in force from an instant on (None: from before the first event)."""
+
+    at_ms: int | None
+    table: str
+    row: Row | None
+
+
 @dataclass
 class Person:
-    """What is known of one profile: when it was founded (None: by rows), its rows, the events applied to it."""
+    """What is known of one profile: the event that founded it (None: rows did), its rows, the events applied to it."""
 
     founded_ms: int | None
-    rows: dict[str, Row] = field(default_factory=dict)
+    rows: list[Enforced] = field(default_factory=list)
     events: list[Occurrence] = field(default_factory=list)
     last_now_ms: int | None = None
     used: dict[str, int] = field(default_factory=dict)
@@ -109,6 +124,7 @@ def replay(
     until_ms: int | None = None,
     tables: Tables | None = None,
     wall_ms: int | None = None,
+    refreshes: Iterable[Refresh] = (),
 ) -> Outcome:
     """The changes of files of events, which have no arrivals.
 
@@ -118,8 +134,10 @@ def replay(
         until_ms: time goes on to here, inclusive; None: to the last event's time.
         tables: warehouse rows; what they alone cause is at the first event's time, without events at the end of time.
         wall_ms: the clock, where time ends if there are neither events nor ``until_ms``; None: then nothing changes.
+        refreshes: tables that come into force later, in order of instant.
     """
     log = _Log(project, tables or {}, until_ms)
+    log.refreshes = list(refreshes)
     for raw in raws:
         log.take(Record(None, raw))
     ends = (until_ms, log.watermark_ms, wall_ms)
@@ -139,10 +157,24 @@ class _Log:
         self.first_ms = first_ms
         self.outcome = Outcome()
         self.people: dict[ProfileId, Person] = {}
-        for table, rows in tables.items():
-            for key, row in rows.items():
-                person = self.people.setdefault(profile_id(self.definition.namespaces[table], key), Person(None))
-                person.rows[table] = row
+        self.refreshes: list[Refresh] = []
+        self.come_into_force(Refresh(None, tables))  # type: ignore[arg-type]  # before the first event
+
+    def come_into_force(self, refresh: Refresh) -> None:
+        """Gives everybody the rows of these tables; who has none any more loses theirs."""
+        for table, rows in refresh.tables.items():
+            keys = {profile_id(self.definition.namespaces[table], key): row for key, row in rows.items()}
+            having = {profile for profile, person in self.people.items() if any(r.table == table for r in person.rows)}
+            for profile in sorted(having | keys.keys()):
+                person = self.people.setdefault(profile, Person(None))
+                person.rows.append(Enforced(refresh.at_ms, table, keys.get(profile)))
+
+    def refresh_until(self, now_ms: int) -> None:
+        """What is due by now comes into force, before the events of now."""
+        while self.refreshes and self.refreshes[0].at_ms <= now_ms:
+            if self.first_ms is None:
+                self.first_ms = self.refreshes[0].at_ms
+            self.come_into_force(self.refreshes.pop(0))
 
     def take(self, record: Record) -> None:
         """Reads one record and applies it, or counts why not."""
@@ -170,6 +202,8 @@ class _Log:
         self.outcome.clamped += clamped
         if arrival_ms is None:
             self.watermark_ms = now_ms
+            self.refresh_until(now_ms)
+            person = self.people.get(message.profile)
         if self.first_ms is None:
             self.first_ms = now_ms
         if person is None:
@@ -210,6 +244,8 @@ class _Log:
 
     def finish(self, last_ms: int | None) -> Outcome:
         """All changes up to ``last_ms``, inclusive."""
+        if last_ms is not None:
+            self.refresh_until(last_ms)
         rows_ms = last_ms if self.first_ms is None else self.first_ms
         for profile, person in self.people.items():
             if last_ms is not None and rows_ms is not None:
@@ -225,29 +261,39 @@ def _changes(
     definitions: Definitions, profile: ProfileId, person: Person, rows_ms: int, last_ms: int
 ) -> Iterator[Change]:
     """The changes of one person, from the full log, at every instant at which anything can change."""
-    events = [*person.events]
+    events, rows = (
+        [*person.events],
+        [each._replace(at_ms=rows_ms) if each.at_ms is None else each for each in person.rows],
+    )
     event_instants = {(event.now_ms, event.batch) for event in events}
-    start_ms = rows_ms if person.founded_ms is None else person.founded_ms
-    by_time = {at for at in instants_of_time(definitions, events, person.rows, start_ms, last_ms) if at > start_ms}
-    if person.founded_ms is None:
-        by_time.add(start_ms)
-    by_time -= {at for at, _ in event_instants}
-    by_rows = World(definitions, person.rows).members(start_ms) if person.founded_ms is None else frozenset()
-    world = World(definitions, person.rows)
+    refreshed = {each.at_ms for each in rows if each.at_ms is not None}
+    start_ms = min(refreshed) if person.founded_ms is None else person.founded_ms
+    by_time = {at for at in instants_of_time(definitions, events, _all(rows), start_ms, last_ms) if at > start_ms}
+    by_time = (by_time | refreshed) - {at for at, _ in event_instants}
+    world = World(definitions, {})
     members: frozenset[str] = frozenset()
     version = 0
     for at, batch in sorted({*event_instants, *((at, -1) for at in by_time)}):
         if at > last_ms:
             break
+        before = members
+        if world.enforce([each for each in rows if each.at_ms == at]) or (at == start_ms and person.founded_ms is None):
+            members = world.members(at)
+        alone = members ^ before
         while events and (events[0].now_ms, events[0].batch) <= (at, batch):
             world.arrive(events.pop(0))
         after = world.members(at)
-        for audience in sorted(after ^ members):
-            alone = at == start_ms and audience in by_rows & after
-            cause = "attribute" if alone else "event" if batch >= 0 else "time"
+        for audience in sorted(after ^ before):
+            by_rows = audience in alone and audience not in after ^ members
+            cause = "attribute" if by_rows else "event" if batch >= 0 else "time"
             version = max(version + 1, at * VERSIONS_A_MS)
             yield Change(at, profile.hex(), audience, "entered" if audience in after else "exited", cause, version)
         members = after
+
+
+def _all(rows: list[Enforced]) -> dict[str, Row]:
+    """All rows that a person ever had."""
+    return {f"{number} {each.table}": each.row for number, each in enumerate(rows) if each.row is not None}
 
 
 def _members(changes: Iterable[Change]) -> dict[str, frozenset[str]]:

@@ -77,7 +77,8 @@ def test_no_instant_is_missed(files: dict[str, Said], log: tuple[int, list[bytes
 def _each_millisecond(log: _Log, profile: bytes, until_ms: int) -> Iterator[tuple[int, str, str, str]]:
     """The changes of a person, found by looking at every millisecond."""
     person = log.people[profile]  # type: ignore[index]  # ids are bytes
-    world = World(log.definitions, person.rows)
+    world = World(log.definitions, {})
+    world.enforce(person.rows)
     events = list(person.events)
     members: frozenset[str] = frozenset()
     rows_ms = until_ms if log.first_ms is None else log.first_ms
