@@ -121,11 +121,35 @@ class Replay:
             The membership changes, in order of instant, profile and audience.
         """
         rest = iter(lines)
-        start = 0
         while chunk := list(islice(rest, CHUNK)):
-            self._chunk(chunk, start)
-            start += len(chunk)
-            yield from self._final()
+            self.feed(chunk)
+            yield from self.final()
+        yield from self.end()
+
+    def feed(self, values: list[bytes]) -> None:
+        """Takes messages in order of arrival; ``final`` hands out what came of them."""
+        self._chunk(values, self.result.events)
+
+    def pass_to(self, time_ms: int) -> None:
+        """Time goes on without events: the watermark rises to an instant, and what is due before it is fired."""
+        now = max(time_ms, self.watermark or WATERMARK_FIRST_MS)
+        if self.watermark is None:
+            self._enforce(now)
+        self.watermark = now
+        self._flush(now)
+
+    def refresh_at(self, time_ms: int, tables: Mapping[str, WarehouseTable]) -> None:
+        """Tables come into force at an instant; those that are not named stay as they are.
+
+        Where an event has the same instant, what the tables alone cause is done first.
+        """
+        self.pass_to(time_ms)
+        self.tables = {**self.tables, **tables}
+        self.actor.desk.tables = [self.tables[name] for name in sorted(self.compiled.plan.columns)]
+        self._enforce(self.watermark or time_ms)
+
+    def end(self) -> Iterator[MembershipChange]:
+        """Ends at ``until``, else after the last event; fires what is due. Yields the changes not handed out yet."""
         end = self.until_ms
         if self.watermark is None:
             self._enforce(self.clock() if end is None else end)
@@ -134,7 +158,7 @@ class Replay:
         if end is not None:
             self._flush(end + 1)
         self._finish(end)
-        yield from self._final(ended=True)
+        yield from self.final(ended=True)
 
     def _chunk(self, values: list[bytes], start: int) -> None:
         """Resolves a chunk, asks once which message ids may be repeats, then takes its events one by one."""
@@ -239,7 +263,7 @@ class Replay:
     def _collect(self, messages: list[OutboxMessage]) -> None:
         self.ready += [decode_change(message.value or b"") for message in messages if message.topic == "memberships"]
 
-    def _final(self, *, ended: bool = False) -> Iterator[MembershipChange]:
+    def final(self, *, ended: bool = False) -> Iterator[MembershipChange]:
         """Hands out, in order, the changes of instants that have passed; in the end all of them."""
         before = AFTER_ALL if ended else iso_text(self.final_ms)
         done = [change for change in self.ready if change.at < before]

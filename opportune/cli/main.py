@@ -21,6 +21,7 @@ COMMANDS = {
     "demo": "a shop's traffic, the job and a live view, all on this machine",
     "replay": "run files of events through the engine and print the changes",
     "run": "the streaming job: Kafka events in, membership changes out",
+    "test": "play the stories of a project and compare memberships with what they expect",
     "subscribe": "follow the membership changes as JSON lines",
 }
 EXIT_CODES: tuple[tuple[type[OpportuneError], int], ...] = (
