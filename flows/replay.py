@@ -9,9 +9,12 @@ Not here: reading files and printing (opportune.cli.replay).
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from itertools import islice
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from itertools import groupby, islice
+from operator import itemgetter
+from typing import TypeAlias
 
 import msgspec
 import numpy as np
@@ -35,9 +38,13 @@ from state.warehouse import WarehouseTable
 CHUNK = 5_000
 WATERMARK_FIRST_MS = 1
 """Log time does not begin before 1970: due instants are stored without a sign."""
-AFTER_ALL = ":"
-"""Text that is greater than that of any instant."""
+Emitted: TypeAlias = tuple[bytes, bytes, bytes, bool]
+"""A membership change as it would be on its topic: ``at``, the record's key, its value, and whether it is an entry."""
+ORDER = itemgetter(0, 1)
+ENTERED = b"opportune.membership.entered"
+PROFILE_DIGITS = 32
 decode_change = msgspec.json.Decoder(MembershipChange).decode
+encode_change = msgspec.json.Encoder().encode
 
 
 class ReplayResult(msgspec.Struct):
@@ -53,6 +60,8 @@ class ReplayResult(msgspec.Struct):
         after_until: events later than ``until``, ignored.
         profiles: people who exist at the end.
         evaluated: how often each audience was evaluated, where that was counted.
+        unread_pages: page and screen calls that no condition reads.
+        start_ms: the first instant.
         end_ms: the last instant.
     """
 
@@ -65,7 +74,16 @@ class ReplayResult(msgspec.Struct):
     after_until: int = 0
     profiles: int = 0
     evaluated: dict[str, int] = {}
+    unread_pages: int = 0
+    start_ms: int | None = None
     end_ms: int | None = None
+
+
+class Refresh(msgspec.Struct, frozen=True):
+    """Warehouse tables, by name, that come into force at an instant, milliseconds since the epoch."""
+
+    at_ms: int
+    tables: Mapping[str, WarehouseTable]
 
 
 class Replay:
@@ -74,6 +92,7 @@ class Replay:
     Args:
         project: a valid project.
         tables: the warehouse tables, by name; in force from before the first event.
+        refreshes: tables that come into force later, in order of instant.
         until_ms: events later than this are ignored; None: to the last event.
         counting: whether evaluations are counted.
         clock: for ``emitted_at``, and for the instant of rows where there are no events.
@@ -84,12 +103,14 @@ class Replay:
         project: Project,
         *,
         tables: Mapping[str, WarehouseTable] | None = None,
+        refreshes: Sequence[Refresh] = (),
         until_ms: int | None = None,
         counting: bool = False,
         clock: Clock = wall_clock_ms,
     ) -> None:
         self.compiled = Compiled(project, counting=counting)
         self.tables = dict(tables or {})
+        self.refreshes = list(refreshes)
         self.until_ms = until_ms
         self.clock = clock
         self.settings = project.settings
@@ -105,10 +126,10 @@ class Replay:
         self.instants = Instants()
         self.watermark: int | None = None
         self.pending: list[Event] = []
-        self.ready: list[MembershipChange] = []
+        self.ready: list[Emitted] = []
         self.waiting: set[int] = set()
         self.final_ms = 0
-        self.split = False
+        self.split: set[bytes] = set()
         self.result = ReplayResult([])
 
     def run(self, lines: Iterable[bytes]) -> Iterator[MembershipChange]:
@@ -121,10 +142,15 @@ class Replay:
             The membership changes, in order of instant, profile and audience.
         """
         rest = iter(lines)
-        while chunk := list(islice(rest, CHUNK)):
-            self.feed(chunk)
-            yield from self.final()
-        yield from self.end()
+        for told in self.run_blocks(iter(lambda: list(islice(rest, CHUNK)), [])):
+            yield from map(decode_emitted, told)
+
+    def run_blocks(self, blocks: Iterable[list[bytes]]) -> Iterator[list[Emitted]]:
+        """As ``run``, over lines that come some thousands at a time; the changes come as they would be on the topic."""
+        for block in blocks:
+            self.feed(block)
+            yield self.final()
+        yield self.end()
 
     def feed(self, values: list[bytes]) -> None:
         """Takes messages in order of arrival; ``final`` hands out what came of them."""
@@ -148,9 +174,13 @@ class Replay:
         self.actor.desk.tables = [self.tables[name] for name in sorted(self.compiled.plan.columns)]
         self._enforce(self.watermark or time_ms)
 
-    def end(self) -> Iterator[MembershipChange]:
-        """Ends at ``until``, else after the last event; fires what is due. Yields the changes not handed out yet."""
+    def end(self) -> list[Emitted]:
+        """Ends at ``until``, else after the last event; fires what is due. Returns the changes not handed out yet."""
         end = self.until_ms
+        if self.watermark is None and end is None:
+            self._come_into_force(self.clock())
+        elif end is not None:
+            self._come_into_force(end)
         if self.watermark is None:
             self._enforce(self.clock() if end is None else end)
         elif end is None:
@@ -158,7 +188,7 @@ class Replay:
         if end is not None:
             self._flush(end + 1)
         self._finish(end)
-        yield from self.final(ended=True)
+        return self.final(ended=True)
 
     def _chunk(self, values: list[bytes], start: int) -> None:
         """Resolves a chunk, asks once which message ids may be repeats, then takes its events one by one."""
@@ -190,6 +220,8 @@ class Replay:
         if event.type is None:
             raise RejectedEvent("bad_type", "there is no type")
         event.handler = self.compiled.action(event)
+        if event.handler is None and event.type in ("page", "screen"):
+            self.result.unread_pages += 1
         event.person = self.people.find(event.userId, event.anonymousId)
         if not event.messageId:
             return 0
@@ -219,6 +251,9 @@ class Replay:
         now = max(at, WATERMARK_FIRST_MS if watermark is None else watermark)
         if at < now - self.settings.clock.lateness_ms:
             raise RejectedEvent("too_late", f"{now - at} ms behind")
+        if self.refreshes and self.refreshes[0].at_ms <= now and not (suspect and self._is_duplicate(hashed, now)):
+            self._come_into_force(now)
+            watermark = self.watermark
         if watermark is None:
             self._enforce(now)
         elif suspect and (now > watermark or clamped or event.handler is None) and self._is_duplicate(hashed, now):
@@ -236,14 +271,24 @@ class Replay:
 
     def _is_duplicate(self, hashed: int, now: int) -> bool:
         """Whether an id was used within the period; what waits is applied first, in the middle of its instant."""
-        assert self.watermark is not None
+        if self.watermark is None:
+            return False
         self._apply(self.watermark)
-        self.split = True
+        self.split.add(iso_text(self.watermark).encode())
         used = int(self.actor.seen.recall(np.array([hashed], np.uint64))[0])
         return used >= 0 and now - used < self.settings.dedupe.period_ms
 
+    def _come_into_force(self, now: int) -> None:
+        """Puts the tables in force whose instant has come."""
+        while self.refreshes and self.refreshes[0].at_ms <= now:
+            refresh = self.refreshes.pop(0)
+            self.refresh_at(refresh.at_ms, refresh.tables)
+
     def _enforce(self, at_ms: int) -> None:
-        self.split = bool(self.tables)
+        if self.tables:
+            self.split.add(iso_text(at_ms).encode())
+        if self.result.start_ms is None:
+            self.result.start_ms = at_ms
         for messages in put_in_force(self.actor, self.tables, 1, at_ms):
             self._collect(messages)
 
@@ -258,20 +303,30 @@ class Replay:
         self._apply(time_ms)
         while self.actor.overdue:
             self._collect(self.actor.sweep())
+        # Nobody asks for it again: the outbox keeps nothing.
+        self.actor.snapshot()
+        self.actor.committed()
         self.final_ms = time_ms
 
     def _collect(self, messages: list[OutboxMessage]) -> None:
-        self.ready += [decode_change(message.value or b"") for message in messages if message.topic == "memberships"]
+        ready = self.ready
+        for message in messages:
+            if message.topic == "memberships":
+                headers = dict(message.headers)
+                ready.append(
+                    (headers["ce_time"], message.key or b"", message.value or b"", headers["ce_type"] == ENTERED)
+                )
 
-    def final(self, *, ended: bool = False) -> Iterator[MembershipChange]:
+    def final(self, *, ended: bool = False) -> list[Emitted]:
         """Hands out, in order, the changes of instants that have passed; in the end all of them."""
-        before = AFTER_ALL if ended else iso_text(self.final_ms)
-        done = [change for change in self.ready if change.at < before]
-        self.ready = [change for change in self.ready if change.at >= before]
-        if self.split:
-            done = without_flaps(done)
-        done.sort(key=lambda change: (change.at, change.profile_id, change.audience))
-        yield from done
+        ready = self.ready
+        ready.sort(key=ORDER)
+        cut = len(ready) if ended else bisect_left(ready, iso_text(self.final_ms).encode(), key=itemgetter(0))
+        done, self.ready = ready[:cut], ready[cut:]
+        if self.split and done:
+            done = without_flaps(done, self.split)
+            self.split = {at for at in self.split if not ended and at >= iso_text(self.final_ms).encode()}
+        return done
 
     def _finish(self, end_ms: int | None) -> None:
         result, actor = self.result, self.actor
@@ -284,31 +339,43 @@ class Replay:
         result.end_ms = end_ms
 
 
-def without_flaps(changes: list[MembershipChange]) -> list[MembershipChange]:
+def without_flaps(changes: list[Emitted], split: Container[bytes]) -> list[Emitted]:
     """The net of instants that were applied in parts.
 
     Args:
-        changes: in order of happening for each person; whole instants.
+        changes: in order of instant, profile and audience, and those that are alike in order of happening; whole instants.
+        split: which instants those are.
 
     Returns:
         Them without those that undo each other, with the versions that they have where an instant is applied at once.
     """
-    kept: dict[tuple[str, str], dict[str, list[MembershipChange]]] = {}
-    first: dict[tuple[str, str], int] = {}
-    for change in changes:
-        instant = (change.at, change.profile_id)
-        first.setdefault(instant, change.version)
-        by_audience = kept.setdefault(instant, {})
-        by_audience.setdefault(change.audience, []).append(change)
-    out: list[MembershipChange] = []
-    for instant, by_audience in kept.items():
-        net = sorted(audience for audience, several in by_audience.items() if len(several) % 2)
-        for version, audience in enumerate(net, first[instant]):
-            change = by_audience[audience][0]
+    out: list[Emitted] = []
+    for (at, _), group in groupby(changes, key=person_at):
+        theirs = list(group)
+        if at not in split or len(theirs) == 1:
+            out += theirs
+            continue
+        decoded = [decode_emitted(told) for told in theirs]
+        first = min(change.version for change in decoded)
+        several = Counter(told[1] for told in theirs)
+        net = {told[1]: place for place, told in reversed(list(enumerate(theirs))) if several[told[1]] % 2}
+        for version, place in enumerate(sorted(net.values()), first):
+            told, change = theirs[place], decoded[place]
             if change.version != version:
                 change = msgspec.structs.replace(change, version=version, id=f"{change.profile_id}/{version}")
-            out.append(change)
+                told = (told[0], told[1], encode_change(change), told[3])
+            out.append(told)
     return out
+
+
+def person_at(told: Emitted) -> tuple[bytes, bytes]:
+    """The instant of a change, and whose it is."""
+    return told[0], told[1][:PROFILE_DIGITS]
+
+
+def decode_emitted(told: Emitted) -> MembershipChange:
+    """The change as a value."""
+    return decode_change(told[2])
 
 
 def replay(

@@ -18,7 +18,8 @@ from typing import TypeAlias
 
 import msgspec
 
-from flows.replay import Replay
+from flows.replay import Replay, decode_emitted
+from opportune.audiences.explain import Explainer, Explanation
 from opportune.audiences.plan import Plan
 from opportune.audiences.schema import Scalar, Table, ValueType
 from opportune.audiences.story_rows import split
@@ -27,7 +28,10 @@ from opportune.event import iso_text
 from opportune.membership import MembershipChange
 from opportune.project import Project
 from opportune.story import Expectation, Row, Rows, Story
+from state.person import person_state, profile_of
 from state.warehouse import WarehouseTable, columns_of, load_table
+
+EXPLAINED_MAX = 3
 
 
 class Failure(msgspec.Struct, frozen=True):
@@ -63,13 +67,33 @@ def play(project: Project, story: Story) -> Outcome:
     refusals: dict[int, str | None] = {}
     replay = replayed(project, story.warehouse, story.rows, refusals)
     replay.pass_to(story.rows[-1].now_ms)
-    changes = list(replay.end())
+    changes = [decode_emitted(told) for told in replay.end()]
     failures: list[Failure] = []
     for number, row in enumerate(story.rows):
         if row.message is not None and refusals.get(number) != row.refused:
             failures.append(Failure(row, None, _refusal(refusals.get(number), row.refused)))
         failures += [failed for each in row.expectations if (failed := _failure(row, each, changes)) is not None]
     return Outcome(story, changes, failures)
+
+
+def why(project: Project, story: Story, failure: Failure) -> list[Explanation]:
+    """Explains a failure: for each person of it, why they are in or out when its instant is over.
+
+    Returns:
+        Of the first ``EXPLAINED_MAX`` people, of whom anything is known then.
+    """
+    if failure.expectation is None:
+        return []
+    now_ms = failure.row.now_ms
+    rows = tuple(row for row in story.rows if row.now_ms <= now_ms)
+    replay = replayed(project, story.warehouse, rows, {})
+    plan = replay.compiled.plan
+    found = []
+    for name in failure.people[:EXPLAINED_MAX]:
+        person = person_state(plan, replay.actor.store, profile_of(*split(name)), replay.tables)
+        if person is not None:
+            found.append(Explainer(plan, person).explain(failure.expectation.audience, now_ms))
+    return found
 
 
 def replayed(

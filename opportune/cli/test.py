@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from opportune.project import Project
     from opportune.story import Story
 
+encode = msgspec.json.Encoder(decimal_format="number").encode
+
 
 @click.command()
 @click.argument(
@@ -56,7 +58,7 @@ def test(directory: Path, only: str | None, verbose: bool, machine: bool) -> Non
         answer: dict[str, Any] = {"ok": not errors and not failed}
         answer["diagnostics"] = [found.as_json() for found in diagnostics]
         answer["stories"] = [as_json(project, outcome) for outcome in outcomes if project is not None]
-        click.echo(msgspec.json.format(msgspec.json.encode(answer), indent=2))
+        click.echo(msgspec.json.format(encode(answer), indent=2))
     else:
         click.echo(summary(directory, len(outcomes), failed, len(errors)), err=bool(errors))
     sys.exit(1 if errors or failed else 0)

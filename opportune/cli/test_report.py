@@ -6,12 +6,14 @@ Owns: the text and the JSON. Not here: playing and comparing (flows.replay_story
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from opportune.audiences.diagnostics import printable
+from opportune.cli.explain_tree import tree_text
 from opportune.event import instant_ms, iso_text
 
 HAPPENS, CHANGES, EXPECTED = range(3)
@@ -39,7 +41,17 @@ def shown(project: Project, outcome: Outcome, *, verbose: bool) -> str:
         return "\n".join([head, *_timeline(outcome), ""]) if verbose else head
     head = f"{click.style('FAIL', fg='red', bold=True)}  {printable(story.name)}  {click.style(place, dim=True)}"
     lines = [head, *_timeline(outcome)]
+    for text in dict.fromkeys(_why(project, outcome)):
+        lines += ["", *(f"  {line}" for line in text.splitlines())]
     return "\n".join([*lines, ""])
+
+
+def _why(project: Project, outcome: Outcome) -> Iterator[str]:
+    from flows.replay_story import why
+
+    for failure in outcome.failures:
+        for explanation in why(project, outcome.story, failure):
+            yield tree_text(explanation)
 
 
 def summary(directory: Path, played: int, failed: int, errors: int) -> str:
@@ -62,7 +74,7 @@ def as_json(project: Project, outcome: Outcome) -> dict[str, Any]:
         "file": printable(_short(project, story.span.file)),
         "line": story.span.line,
         "passed": not outcome.failures,
-        "failures": [_failure_json(failure) for failure in outcome.failures],
+        "failures": [_failure_json(project, outcome, failure) for failure in outcome.failures],
         "changes": [
             {
                 "at": change.at,
@@ -76,7 +88,9 @@ def as_json(project: Project, outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _failure_json(failure: Failure) -> dict[str, Any]:
+def _failure_json(project: Project, outcome: Outcome, failure: Failure) -> dict[str, Any]:
+    from flows.replay_story import why
+
     expected = failure.expectation
     span = expected.span if expected is not None else failure.row.span
     return {
@@ -86,6 +100,7 @@ def _failure_json(failure: Failure) -> dict[str, Any]:
         "expected": _expected(expected) if expected is not None else f"refused: {failure.row.refused or 'no'}",
         "was": failure.was,
         "people": list(failure.people),
+        "why": why(project, outcome.story, failure),
     }
 
 
