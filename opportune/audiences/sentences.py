@@ -107,11 +107,12 @@ def path_text(path: Path) -> str:
 def _event(condition: EventCondition) -> str:
     words = [condition.model.name]
     if condition.where:
-        words.append(f"where {_where(condition.where)}")
+        words.append(f"where {where_text(condition.where)}")
     return f"{' '.join(words)}, {times(condition.times)} {window(condition.within_ms)}"
 
 
-def _where(where: Sequence[Where]) -> str:
+def where_text(where: Sequence[Where]) -> str:
+    """What an event must satisfy: ``total is at least 100 and coupon is there``."""
     return " and ".join(f"{path_text(each.path)} {predicate(each.predicate)}" for each in where)
 
 
