@@ -22,6 +22,7 @@ import numpy as np
 from flows.actor import Actor, hash_id
 from flows.batch import Batch, LocalRecord
 from flows.changes import ChangeWriter
+from flows.cloud_events import membership_headers
 from flows.dead_letters import DeadLetters
 from flows.refresh import put_in_force
 from opportune.clock import Clock, wall_clock_ms
@@ -35,13 +36,16 @@ from state.memory import MemoryStore
 from state.outbox import OutboxMessage
 from state.warehouse import WarehouseTable
 
-CHUNK = 5_000
+CHUNK = 20_000
 WATERMARK_FIRST_MS = 1
 """Log time does not begin before 1970: due instants are stored without a sign."""
 Emitted: TypeAlias = tuple[bytes, bytes, bytes, bool]
 """A membership change as it would be on its topic: ``at``, the record's key, its value, and whether it is an entry."""
 ORDER = itemgetter(0, 1)
 ENTERED = b"opportune.membership.entered"
+HEADERS = [name for name, _ in membership_headers("entered", b"")(b"", b"", b"")]
+TYPE, TIME = HEADERS.index("ce_type"), HEADERS.index("ce_time")
+"""Where type and instant of a change are among its headers."""
 PROFILE_DIGITS = 32
 decode_change = msgspec.json.Decoder(MembershipChange).decode
 encode_change = msgspec.json.Encoder().encode
@@ -123,6 +127,7 @@ class Replay:
             dead_letters=DeadLetters("dead-letters", self.settings.event_bytes_max),
         )
         self.people = People(1)
+        self.by_user = self.people.by_user
         self.instants = Instants()
         self.watermark: int | None = None
         self.pending: list[Event] = []
@@ -222,16 +227,22 @@ class Replay:
         event.handler = self.compiled.action(event)
         if event.handler is None and event.type in ("page", "screen"):
             self.result.unread_pages += 1
-        event.person = self.people.find(event.userId, event.anonymousId)
+        # A user id that was seen before needs no more than a look.
+        person = self.by_user.get(event.userId)
+        event.person = self.people.find(event.userId, event.anonymousId) if person is None else person
         if not event.messageId:
             return 0
         return hash_id(event.messageId.encode()) ^ int(event.person.salt)
 
     def _suspects(self, hashes: list[int]) -> set[int]:
         """Hashes that occur twice in a chunk, wait to be applied, or were used before."""
-        twice = {hashed for hashed, times in Counter(hashes).items() if times > 1}
-        recalled = self.actor.seen.recall(np.array(hashes, np.uint64)).tolist() if hashes else []
-        used = {hashed for hashed, at in zip(hashes, recalled, strict=True) if at >= 0}
+        twice = (
+            {hashed for hashed, times in Counter(hashes).items() if times > 1}
+            if len(set(hashes)) < len(hashes)
+            else set()
+        )
+        recalled = self.actor.seen.recall(np.array(hashes, np.uint64))
+        used = {hashes[place] for place in np.flatnonzero(recalled >= 0).tolist()}
         return (twice | used | self.waiting.intersection(hashes)) - {0}
 
     def _take(self, event: Event, hashed: int, suspect: bool) -> None:
@@ -240,9 +251,7 @@ class Replay:
         The actor finds duplicates too; those that must not move the watermark, or be counted as clamped, are found here.
         """
         watermark = self.watermark
-        at, clamped = effective_ms(
-            self.instants, event.timestamp, event.originalTimestamp, event.sentAt, event.receivedAt, watermark
-        )
+        at, clamped = self._time(event)
         if at is None:
             raise RejectedEvent("bad_time", "there is no time in it, and none before it")
         if self.until_ms is not None and at > self.until_ms:
@@ -268,6 +277,16 @@ class Replay:
         event.at, event.arrival = at, watermark
         self.pending.append(event)
         self.waiting.add(hashed)
+
+    def _time(self, event: Event) -> tuple[int | None, bool]:
+        """As ``effective_ms``; the usual message has a timestamp that is read already, and no other time."""
+        stamp, received = event.timestamp, event.receivedAt
+        if stamp is not None and received is None and event.originalTimestamp is None and event.sentAt is None:
+            try:
+                return self.instants.seconds[stamp[:19]] + self.instants.suffixes[stamp[19:]], False
+            except KeyError:
+                pass
+        return effective_ms(self.instants, stamp, event.originalTimestamp, event.sentAt, received, self.watermark)
 
     def _is_duplicate(self, hashed: int, now: int) -> bool:
         """Whether an id was used within the period; what waits is applied first, in the middle of its instant."""
@@ -309,13 +328,16 @@ class Replay:
         self.final_ms = time_ms
 
     def _collect(self, messages: list[OutboxMessage]) -> None:
-        ready = self.ready
-        for message in messages:
-            if message.topic == "memberships":
-                headers = dict(message.headers)
-                ready.append(
-                    (headers["ce_time"], message.key or b"", message.value or b"", headers["ce_type"] == ENTERED)
-                )
+        self.ready += [
+            (
+                message.headers[TIME][1],
+                message.key or b"",
+                message.value or b"",
+                message.headers[TYPE][1] == ENTERED,
+            )
+            for message in messages
+            if message.topic == "memberships"
+        ]
 
     def final(self, *, ended: bool = False) -> list[Emitted]:
         """Hands out, in order, the changes of instants that have passed; in the end all of them."""

@@ -7,9 +7,10 @@ Not here: the replay itself (flows.replay), formats of files (opportune.cli.repl
 
 from __future__ import annotations
 
+import gc
 import sys
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -24,6 +25,9 @@ from opportune.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from flows.replay import ReplayResult
+
+COLLECT_BLOCKS = 64
+"""So many blocks of a file are read between two looks for cycles."""
 
 
 @click.command()
@@ -82,7 +86,8 @@ def replay(
         if out is not None:
             sink = stack.enter_context(_opened(out))
         advanced = stack.enter_context(progress(size_of(events), run.result))
-        for told in run.run_blocks(lines_of(events, advanced)):
+        stack.enter_context(_few_collections())
+        for told in run.run_blocks(_collecting(lines_of(events, advanced))):
             if sink is not None and told:
                 sink.write(b"\n".join([value for _, _, value, _ in told]) + b"\n")
             counts.take(told)
@@ -95,6 +100,27 @@ def replay(
     _summary(run.result, counts)
     if plot is not None:
         _draw(plot, counts, run.result, files.first.name)
+
+
+@contextmanager
+def _few_collections() -> Iterator[None]:
+    """Python looks for cycles only where it is told: it would walk all that a replay keeps, which has none."""
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+        gc.unfreeze()
+
+
+def _collecting(blocks: Iterable[list[bytes]]) -> Iterator[list[bytes]]:
+    """The blocks; at times what refused messages left behind is looked for, so that memory does not follow the file."""
+    for number, block in enumerate(blocks, 1):
+        if number % COLLECT_BLOCKS == 0:
+            gc.collect()
+        yield block
 
 
 def _opened(name: str) -> BinaryIO:
