@@ -11,10 +11,9 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from itertools import groupby, islice
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from operator import itemgetter
-from typing import TypeAlias
 
 import msgspec
 import numpy as np
@@ -22,9 +21,9 @@ import numpy as np
 from flows.actor import Actor, hash_id
 from flows.batch import Batch, LocalRecord
 from flows.changes import ChangeWriter
-from flows.cloud_events import membership_headers
 from flows.dead_letters import DeadLetters
 from flows.refresh import put_in_force
+from flows.replay_changes import ORDER, Emitted, decode_emitted, emitted, without_flaps
 from opportune.clock import Clock, wall_clock_ms
 from opportune.compiled import Compiled
 from opportune.decode import Event
@@ -39,16 +38,6 @@ from state.warehouse import WarehouseTable
 CHUNK = 20_000
 WATERMARK_FIRST_MS = 1
 """Log time does not begin before 1970: due instants are stored without a sign."""
-Emitted: TypeAlias = tuple[bytes, bytes, bytes, bool]
-"""A membership change as it would be on its topic: ``at``, the record's key, its value, and whether it is an entry."""
-ORDER = itemgetter(0, 1)
-ENTERED = b"opportune.membership.entered"
-HEADERS = [name for name, _ in membership_headers("entered", b"")(b"", b"", b"")]
-TYPE, TIME = HEADERS.index("ce_type"), HEADERS.index("ce_time")
-"""Where type and instant of a change are among its headers."""
-PROFILE_DIGITS = 32
-decode_change = msgspec.json.Decoder(MembershipChange).decode
-encode_change = msgspec.json.Encoder().encode
 
 
 class ReplayResult(msgspec.Struct):
@@ -328,16 +317,7 @@ class Replay:
         self.final_ms = time_ms
 
     def _collect(self, messages: list[OutboxMessage]) -> None:
-        self.ready += [
-            (
-                message.headers[TIME][1],
-                message.key or b"",
-                message.value or b"",
-                message.headers[TYPE][1] == ENTERED,
-            )
-            for message in messages
-            if message.topic == "memberships"
-        ]
+        self.ready += emitted(messages)
 
     def final(self, *, ended: bool = False) -> list[Emitted]:
         """Hands out, in order, the changes of instants that have passed; in the end all of them."""
@@ -359,45 +339,6 @@ class Replay:
             result.refused[reason] = result.refused.get(reason, 0) + count
         result.evaluated = dict(zip(self.compiled.names, self.compiled.program.evaluated, strict=True))
         result.end_ms = end_ms
-
-
-def without_flaps(changes: list[Emitted], split: Container[bytes]) -> list[Emitted]:
-    """The net of instants that were applied in parts.
-
-    Args:
-        changes: in order of instant, profile and audience, and those that are alike in order of happening; whole instants.
-        split: which instants those are.
-
-    Returns:
-        Them without those that undo each other, with the versions that they have where an instant is applied at once.
-    """
-    out: list[Emitted] = []
-    for (at, _), group in groupby(changes, key=person_at):
-        theirs = list(group)
-        if at not in split or len(theirs) == 1:
-            out += theirs
-            continue
-        decoded = [decode_emitted(told) for told in theirs]
-        first = min(change.version for change in decoded)
-        several = Counter(told[1] for told in theirs)
-        net = {told[1]: place for place, told in reversed(list(enumerate(theirs))) if several[told[1]] % 2}
-        for version, place in enumerate(sorted(net.values()), first):
-            told, change = theirs[place], decoded[place]
-            if change.version != version:
-                change = msgspec.structs.replace(change, version=version, id=f"{change.profile_id}/{version}")
-                told = (told[0], told[1], encode_change(change), told[3])
-            out.append(told)
-    return out
-
-
-def person_at(told: Emitted) -> tuple[bytes, bytes]:
-    """The instant of a change, and whose it is."""
-    return told[0], told[1][:PROFILE_DIGITS]
-
-
-def decode_emitted(told: Emitted) -> MembershipChange:
-    """The change as a value."""
-    return decode_change(told[2])
 
 
 def replay(

@@ -18,7 +18,8 @@ from typing import TypeAlias
 
 import msgspec
 
-from flows.replay import Replay, decode_emitted
+from flows.replay import Replay
+from flows.replay_changes import decode_emitted
 from opportune.audiences.explain import Explainer, Explanation
 from opportune.audiences.plan import Plan
 from opportune.audiences.schema import Scalar, Table, ValueType

@@ -16,7 +16,7 @@ from opportune.event import instant_ms
 from opportune.membership import MembershipChange
 
 if TYPE_CHECKING:
-    from flows.replay import Emitted
+    from flows.replay_changes import Emitted
 
 decode_change = msgspec.json.Decoder(MembershipChange).decode
 NAME_FROM = 33

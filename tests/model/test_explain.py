@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from hypothesis import event, given, settings
 
-from flows.replay import Replay, decode_emitted
+from flows.replay import Replay
+from flows.replay_changes import decode_emitted
 from opportune.audiences.explain import Explained, Explainer
 from opportune.event import instant_ms
 from opportune.project import Project

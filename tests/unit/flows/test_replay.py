@@ -7,17 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.replay import (
-    CHUNK,
-    ORDER,
-    Emitted,
-    Replay,
-    ReplayResult,
-    decode_emitted,
-    encode_change,
-    replay,
-    without_flaps,
-)
+from flows.replay import CHUNK, Replay, ReplayResult, replay
+from flows.replay_changes import ORDER, Emitted, decode_emitted, encode_change, without_flaps
 from opportune.audiences.schema import All, AttributeCondition, Condition, Not, Table
 from opportune.event import instant_ms
 from opportune.membership import MembershipChange
