@@ -36,6 +36,8 @@ from state.outbox import OutboxMessage
 from state.warehouse import WarehouseTable
 
 CHUNK = 20_000
+PART_MAX = 100_000
+"""An instant of more events than this is applied in parts, so that memory does not follow it."""
 WATERMARK_FIRST_MS = 1
 """Log time does not begin before 1970: due instants are stored without a sign."""
 
@@ -257,8 +259,11 @@ class Replay:
         elif suspect and (now > watermark or clamped or event.handler is None) and self._is_duplicate(hashed, now):
             self.result.duplicates += 1
             return
-        elif now > watermark and len(self.pending) >= CHUNK:
-            self._flush(now)
+        elif len(self.pending) >= CHUNK:
+            if now > watermark:
+                self._flush(now)
+            elif len(self.pending) >= PART_MAX:
+                self._apply_part(watermark)
         watermark = self.watermark = now
         self.result.clamped += clamped
         if event.handler is None and event.person.known:
@@ -281,8 +286,7 @@ class Replay:
         """Whether an id was used within the period; what waits is applied first, in the middle of its instant."""
         if self.watermark is None:
             return False
-        self._apply(self.watermark)
-        self.split.add(iso_text(self.watermark).encode())
+        self._apply_part(self.watermark)
         used = int(self.actor.seen.recall(np.array([hashed], np.uint64))[0])
         return used >= 0 and now - used < self.settings.dedupe.period_ms
 
@@ -305,6 +309,11 @@ class Replay:
         events, self.pending = self.pending, []
         self.waiting.clear()
         self._collect(self.actor.apply(Batch(time_ms, [], events)))
+
+    def _apply_part(self, instant_ms: int) -> None:
+        """Applies what waits in the middle of its instant; ``final`` makes the net of it."""
+        self._apply(instant_ms)
+        self.split.add(iso_text(instant_ms).encode())
 
     def _flush(self, time_ms: int) -> None:
         """Everything before an instant is done with."""

@@ -60,13 +60,12 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 def play(project: Project, story: Story) -> Outcome:
-    """Plays a story.
-
-    Raises:
-        DefinitionError: rows of a table cannot be read as the table's types.
-    """
+    """Plays a story; one whose rows of tables cannot be read as the tables' types fails."""
     refusals: dict[int, str | None] = {}
-    replay = replayed(project, story.warehouse, story.rows, refusals)
+    try:
+        replay = replayed(project, story.warehouse, story.rows, refusals)
+    except DefinitionError as error:
+        return Outcome(story, [], [Failure(story.rows[0], None, str(error))])
     replay.pass_to(story.rows[-1].now_ms)
     changes = [decode_emitted(told) for told in replay.end()]
     failures: list[Failure] = []
@@ -109,7 +108,7 @@ def replayed(
         refusals: takes why messages were refused, by the row's number.
 
     Raises:
-        DefinitionError: as ``play``.
+        DefinitionError: as ``tables_of``.
     """
     given = {name: warehouse.get(name, ()) for name in project.tables}
     replay = Replay(project, tables=tables_of(project, given))
@@ -218,7 +217,11 @@ def tables_of(project: Project, rows: Mapping[str, Rows]) -> dict[str, Warehouse
             types = {column: _type(project, table, column) for column in wanted}
             file = Path(directory) / "rows.csv"
             _write(file, table, wanted, theirs)
-            made[name] = load_table(msgspec.structs.replace(table, source=file.name), Path(directory), types)
+            try:
+                made[name] = load_table(msgspec.structs.replace(table, source=file.name), Path(directory), types)
+            except DefinitionError as error:
+                # The file is ours; the author knows the story's rows.
+                raise DefinitionError(str(error).replace(f"{file}: ", "")) from error
     return made
 
 

@@ -125,7 +125,9 @@ def test_rows_that_are_not_of_their_columns_types_are_said(tmp_path: Path) -> No
     (shop(tmp_path, stories) / "audiences" / "a.yml").write_text(audiences)
     result = run(tmp_path)
     assert result.exit_code == 1
-    assert "much" in result.output
+    assert "WRONG  table 'customers': column 'mrr', row 1: \"much\" is not a number" in result.output
+    answer = json.loads(run(tmp_path, "--json").stdout)
+    assert (answer["ok"], answer["stories"][0]["passed"]) == (False, False)
 
 
 def test_only_chooses_by_name_and_file(tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ import itertools
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from flows.replay import CHUNK, Replay, ReplayResult, replay
 from flows.replay_changes import ORDER, Emitted, decode_emitted, encode_change, without_flaps
@@ -14,6 +16,7 @@ from opportune.event import instant_ms
 from opportune.membership import MembershipChange
 from opportune.project import Project
 from opportune.settings import Clock, Dedupe, Settings
+from tests.model.logs import messages
 from tests.oracle.builders import DAY_0, happened, message, predicate, project, track
 from tests.oracle.engine import warehouse
 from tests.unit.flows.one_shard import Told
@@ -238,3 +241,17 @@ def test_parts_of_an_instant_have_one_net() -> None:
         ("q/10", "a", 10),
         ("p/14", "b", 14),
     ]
+
+
+@given(messages(), st.integers(1, 3))
+def test_how_much_is_applied_at_a_time_does_not_show(raws: list[bytes], many: int) -> None:
+    audiences: dict[str, Condition] = {"a": A10, "b": Not((A10,)), "c": happened("B")}
+    expected = replay(project(audiences), raws)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("flows.replay.CHUNK", many)
+        patch.setattr("flows.replay.PART_MAX", many)
+        found = replay(project(audiences), raws)
+    assert [(one.id, one.at, one.change, one.cause) for one in found.changes] == [
+        (one.id, one.at, one.change, one.cause) for one in expected.changes
+    ]
+    assert (found.refused, found.duplicates, found.clamped) == (expected.refused, expected.duplicates, expected.clamped)
