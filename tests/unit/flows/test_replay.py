@@ -9,13 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.replay import CHUNK, Replay, ReplayResult, replay
+from flows.replay import CHUNK, Refresh, Replay, ReplayResult, replay
 from flows.replay_changes import ORDER, Emitted, decode_emitted, encode_change, without_flaps
 from opportune.audiences.schema import All, AttributeCondition, Condition, Not, Table
 from opportune.event import instant_ms
 from opportune.membership import MembershipChange
 from opportune.project import Project
 from opportune.settings import Clock, Dedupe, Settings
+from state.warehouse import WarehouseTable
 from tests.model.logs import messages
 from tests.oracle.builders import DAY_0, happened, message, predicate, project, track
 from tests.oracle.engine import warehouse
@@ -255,3 +256,40 @@ def test_how_much_is_applied_at_a_time_does_not_show(raws: list[bytes], many: in
         (one.id, one.at, one.change, one.cause) for one in expected.changes
     ]
     assert (found.refused, found.duplicates, found.clamped) == (expected.refused, expected.duplicates, expected.clamped)
+
+
+def table(directory: Path, plan: str) -> dict[str, WarehouseTable]:
+    """Ann's row, loaded."""
+    (directory / "customers.csv").write_text(f"user_id,plan\nann,{plan}\n")
+    return warehouse(ON_PLAN, directory)
+
+
+CUSTOMERS = Table("customers", "customers.csv", "user_id", columns={"plan": "string"})
+FREE = AttributeCondition("customers", "plan", predicate(eq="free"))
+ON_PLAN = project(
+    {"both": All((FREE, A10)), "free": FREE, "idle": All((FREE, Not((A10,))))}, None, {"customers": CUSTOMERS}
+)
+
+
+@pytest.mark.parametrize("split", [1, 2])
+def test_a_refresh_and_an_event_of_one_instant(tmp_path: Path, split: int) -> None:
+    paid, free = table(tmp_path, "paid"), table(tmp_path, "free")
+    one = Replay(ON_PLAN, tables=paid, refreshes=[Refresh(DAY_0 + 20, free)])
+    raws = [track("B", 0), track("A", 20), track("B", 40)]
+    blocks = [raws[at : at + split] for at in range(0, 3, split)]
+    changes = [decode_emitted(each) for block in one.run_blocks(blocks) for each in block]
+    assert [Told(instant_ms(each.at) - DAY_0, each.audience, each.change, each.cause) for each in changes] == [
+        # The refresh alone makes her free; only with the event is she in both, and never idle in between.
+        Told(20, "both", "entered", "event"),
+        Told(20, "free", "entered", "attribute"),
+        Told(30, "both", "exited", "time"),
+        Told(30, "idle", "entered", "time"),
+    ]
+
+
+def test_an_event_that_is_refused_brings_no_table_into_force(tmp_path: Path) -> None:
+    paid, free = table(tmp_path, "paid"), table(tmp_path, "free")
+    twice = track("A", 0, messageId="m"), track("A", 50, messageId="m")
+    one = Replay(ON_PLAN, tables=paid, refreshes=[Refresh(DAY_0 + 20, free)])
+    assert [decode_emitted(each).audience for block in one.run_blocks([list(twice)]) for each in block] == []
+    assert one.result.duplicates == 1
