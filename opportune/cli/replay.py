@@ -150,7 +150,9 @@ def _check_picture(file: str) -> None:
 def _draw(file: str, counts: Counts, result: ReplayResult, title: str) -> None:
     from opportune.cli.replay_plot import draw
 
-    if result.start_ms is not None and result.end_ms is not None:
+    if result.start_ms is None or result.end_ms is None:
+        click.echo("nothing was drawn: there is no instant to draw", err=True)
+    else:
         draw(Path(file), counts.curves, counts.peak, result.start_ms, result.end_ms, title)
 
 
