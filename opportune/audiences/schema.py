@@ -158,16 +158,60 @@ class Audience(msgspec.Struct, frozen=True):
     span: Span | None = None
 
 
+class Guard(msgspec.Struct, frozen=True):
+    """What a refresh of a table may do without a confirmation, as shares from 0 to 1.
+
+    Args:
+        rows_lost: of the rows of the snapshot before.
+        cells_changed: of the values of used columns, in rows that both snapshots have.
+    """
+
+    rows_lost: float = 0.2
+    cells_changed: float = 0.5
+
+
+class Origin(msgspec.Struct, frozen=True):
+    """Where rows come from that are not in a local file. Texts may name environment variables as ``${NAME}``.
+
+    Args:
+        kind: ``files`` (object storage), ``postgres``, ``duckdb``, ``delta``, ``iceberg`` or ``adbc``.
+        query: the SQL whose result is the table, where the kind takes one.
+        options: of the kind: of a file system, a driver, a catalogue.
+        driver: the ADBC driver, for ``adbc``.
+    """
+
+    kind: str
+    query: str | None = None
+    options: dict[str, str] = {}
+    driver: str | None = None
+
+
+class Incremental(msgspec.Struct, frozen=True):
+    """How a refresh reads only what changed.
+
+    Args:
+        by: a column that rises with every change of a row.
+        deleted: a column of booleans: true says that the row is gone.
+    """
+
+    by: str
+    deleted: str | None = None
+
+
 class Table(msgspec.Struct, frozen=True):
     """A warehouse table.
 
     Args:
         name: the name that definitions use.
-        source: a local Parquet, Arrow IPC or CSV file, relative to the project directory.
+        source: a Parquet, Arrow IPC or CSV file, relative to the project directory; or what ``origin`` says.
         key: the key column.
         namespace: the identifier namespace of the key (``user_id`` unless said otherwise).
         columns: declared types of columns, by name; columns not named here take the file's own type.
         order_by: of several rows with one key the greatest value in this column holds; None: such a table is refused.
+        origin: None: a local file.
+        refresh_ms: how long after a refresh the next one begins; None: only when it is asked for.
+        incremental: None: each refresh reads everything.
+        guard: what a refresh may do unasked.
     """
 
     name: str
@@ -176,6 +220,10 @@ class Table(msgspec.Struct, frozen=True):
     namespace: str = "user_id"
     columns: dict[str, ValueType] = {}
     order_by: str | None = None
+    origin: Origin | None = None
+    refresh_ms: int | None = None
+    incremental: Incremental | None = None
+    guard: Guard = Guard()
 
 
 def meaning(node: Condition) -> Condition:

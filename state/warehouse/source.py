@@ -35,6 +35,7 @@ class Source:
         types: the Arrow type of each column, in the file's order.
         repeated: names that more than one column has.
         text: whether every cell is text, whose type is still to be told (CSV).
+        watermark: how far an incremental source is read, once it is; None for others.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Source:
         self.types: dict[str, Any] = dict(zip(names, types, strict=True))
         self.repeated = {name for name in names if names.count(name) > 1}
         self.text = text
+        self.watermark: str | None = None
         self._batches = batches
         self._problems = problems
 
