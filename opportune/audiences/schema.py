@@ -171,19 +171,17 @@ class Guard(msgspec.Struct, frozen=True):
 
 
 class Origin(msgspec.Struct, frozen=True):
-    """Where rows come from that are not in a local file. Texts may name environment variables as ``${NAME}``.
+    """Which system rows come from that are not in a local file. Texts name environment variables as ``${NAME}``.
 
     Args:
-        kind: ``files`` (object storage), ``postgres``, ``duckdb``, ``delta``, ``iceberg`` or ``adbc``.
-        query: the SQL whose result is the table, where the kind takes one.
-        options: of the kind: of a file system, a driver, a catalogue.
-        driver: the ADBC driver, for ``adbc``.
+        kind: the system, a key of ``opportune.audiences.source_file.SYSTEMS``; its place is the table's ``source``.
+        query: the SQL whose result is the table, where the system takes one.
+        options: of the system: of a file system, a driver, a catalogue.
     """
 
     kind: str
     query: str | None = None
     options: dict[str, str] = {}
-    driver: str | None = None
 
 
 class Incremental(msgspec.Struct, frozen=True):
@@ -203,7 +201,8 @@ class Table(msgspec.Struct, frozen=True):
 
     Args:
         name: the name that definitions use.
-        source: a Parquet, Arrow IPC or CSV file, relative to the project directory; or what ``origin`` says.
+        source: a Parquet, Arrow IPC or CSV file, relative to the project directory; or a place in the system of
+            ``origin``: a URL, a connection, a table's name.
         key: the key column.
         namespace: the identifier namespace of the key (``user_id`` unless said otherwise).
         columns: declared types of columns, by name; columns not named here take the file's own type.

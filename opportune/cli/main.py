@@ -22,6 +22,7 @@ COMMANDS = {
     "replay": "run files of events through the engine and print the changes",
     "run": "the streaming job: Kafka events in, membership changes out",
     "subscribe": "follow the membership changes as JSON lines",
+    "warehouse": "refresh warehouse tables, see what they hold",
 }
 EXIT_CODES: tuple[tuple[type[OpportuneError], int], ...] = (
     (DefinitionError, 1),

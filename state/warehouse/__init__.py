@@ -1,5 +1,6 @@
 """Warehouse tables: snapshots of what the warehouse knows, looked up by profile id."""
 
+from state.warehouse.columns_known import columns_or_kept
 from state.warehouse.differences import Difference, Figures, difference, figures
 from state.warehouse.loading import columns_of, load_table
 from state.warehouse.manifest import Manifest
@@ -22,6 +23,7 @@ __all__ = [
     "Value",
     "WarehouseTable",
     "columns_of",
+    "columns_or_kept",
     "difference",
     "figures",
     "load_table",

@@ -112,8 +112,10 @@ def prepare(
     _check_names(source, table, [table.key, *order_by, *used], problems)
     readings: dict[str, Callable[[], Reading | None]] = {}
     for name in [name for name in dict.fromkeys([*used, *order_by]) if name in source.types]:
-        declared = table.columns.get(name) or used.get(name)
-        readings[name] = partial(reading_of, name, source.types[name], declared, problems, text=source.text)
+        meant = source.meant.get(name)
+        declared = table.columns.get(name) or used.get(name) or meant
+        text = source.text or meant is not None
+        readings[name] = partial(reading_of, name, source.types[name], declared, problems, text=text)
         readings[name]()
     problems.check()
     number = source.text and table.columns.get(table.key) == "number"
