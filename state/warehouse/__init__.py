@@ -3,7 +3,7 @@
 from state.warehouse.columns_known import columns_or_kept
 from state.warehouse.differences import Difference, Figures, difference, figures
 from state.warehouse.loading import columns_of, load_table
-from state.warehouse.manifest import Manifest
+from state.warehouse.manifest import VERSION_DIGITS, Manifest, version_text
 from state.warehouse.refreshing import Refreshed, Refresher
 from state.warehouse.shelf import Last, Pin, Shelf
 from state.warehouse.snapshot import open_snapshot
@@ -11,6 +11,7 @@ from state.warehouse.table import Row, WarehouseTable
 from state.warehouse.values import Value
 
 __all__ = [
+    "VERSION_DIGITS",
     "Difference",
     "Figures",
     "Last",
@@ -28,4 +29,5 @@ __all__ = [
     "figures",
     "load_table",
     "open_snapshot",
+    "version_text",
 ]
