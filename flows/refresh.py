@@ -260,6 +260,7 @@ class Refresh:
         self.state = InForce(versions, at_ms, done=False, waiting=self.state.waiting)
         self.cause = AttributeCause(versions)
         self._keep()
+        self.actor.desk.forget()
         for table in self.tables.values():
             rows = table.rows(actor.shard, shards)
             while part := list(islice(rows, SLICE)):
