@@ -102,6 +102,11 @@ class Refresh:
             self._resume()
 
     @property
+    def known(self) -> bool:
+        """Whether the shard knows who is concerned by its tables: everybody was looked at, or what was before is there."""
+        return self.state.versions == versions_of(self.tables) and (self.state.done or bool(self.pending))
+
+    @property
     def busy(self) -> bool:
         """Whether there is something to do without an event."""
         return bool(self.pending or self.state.waiting)
@@ -252,9 +257,9 @@ class Refresh:
     def all(self, shards: int, at_ms: int) -> Iterator[list[OutboxMessage]]:
         """Looks at everybody: all rows, and all profiles without one; see ``put_in_force``."""
         actor, versions = self.actor, versions_of(self.tables)
+        if self.known:
+            return
         if self.state.versions == versions:
-            if self.state.done or self.pending:
-                return
             at_ms = self.state.at
         self.before, self.pending = {}, set()
         self.state = InForce(versions, at_ms, done=False, waiting=self.state.waiting)
@@ -297,6 +302,13 @@ def in_force(store: Store) -> InForce:
 def versions_of(tables: Mapping[str, WarehouseTable]) -> dict[str, str]:
     """The version of each table."""
     return {name: table.version for name, table in sorted(tables.items())}
+
+
+def least_in_force(actors: Sequence[Actor]) -> dict[str, str]:
+    """Of each table the version above which some shard has to be told of every other one."""
+    states = [actor.refresh.state for actor in actors]
+    known = [state.versions | state.waiting for state in states]
+    return {name: min(each.get(name, "") for each in known) for name in actors[0].refresh.tables}
 
 
 def put_in_force(

@@ -5,6 +5,7 @@ from state.warehouse.differences import Difference, Figures, difference, figures
 from state.warehouse.loading import columns_of, load_table
 from state.warehouse.manifest import VERSION_DIGITS, Manifest, version_text
 from state.warehouse.refreshing import Refreshed, Refresher
+from state.warehouse.secrets import masked
 from state.warehouse.shelf import Last, Pin, Shelf
 from state.warehouse.snapshot import open_snapshot
 from state.warehouse.table import Row, WarehouseTable
@@ -28,6 +29,7 @@ __all__ = [
     "difference",
     "figures",
     "load_table",
+    "masked",
     "open_snapshot",
     "version_text",
 ]

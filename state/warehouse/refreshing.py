@@ -28,7 +28,8 @@ from opportune.errors import OpportuneError, StateError, TransientError
 from state.warehouse.differences import Figures, figures
 from state.warehouse.guard import objection
 from state.warehouse.loading import prepare
-from state.warehouse.manifest import ROWS, Manifest, checksum, write_manifest
+from state.warehouse.manifest import ROWS, Manifest, checksum, read_manifest, write_manifest
+from state.warehouse.secrets import masked
 from state.warehouse.shelf import Last, Outcome, Shelf
 from state.warehouse.snapshot import open_snapshot
 from state.warehouse.writing import Progress, Written, definition_of, kept_columns, write_table
@@ -108,6 +109,10 @@ class Refresher:
         newest = self.shelf.newest()
         return newest if newest is not None and newest.definition == self.definition else None
 
+    def fits(self, directory: Path) -> bool:
+        """Whether a snapshot is one of this definition."""
+        return read_manifest(directory).definition == self.definition
+
     def _note(self, outcome: Outcome, version: str, error: str, began: float) -> None:
         seconds = round(monotonic() - began, 3)
         self.shelf.note(Last(self.clock(), outcome, version, error, seconds))
@@ -144,7 +149,7 @@ class Refresher:
             rows=written.rows,
             blocked_rows=written.blocked_rows,
             columns=written.columns,
-            source=self.table.source,
+            source=masked(self.table.source),
             refreshed_ms=refreshed_ms,
             watermark=watermark,
             bytes=rows.stat().st_size,
