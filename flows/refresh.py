@@ -165,6 +165,7 @@ class Refresh:
         if ids:
             self.actor.desk.load(ids)
             self.meet(ids, out)
+            self.actor.on_point("in_refresh")
 
     def save(self, write: Write) -> None:
         """Puts what is not yet kept into a write."""

@@ -30,6 +30,8 @@ LOOK_S = 0.5
 RETRY_MS = 30_000
 """After a failure, the next try; or the table's interval, where that is shorter."""
 END_S = 5.0
+HUNG_MS = 3_600_000
+"""A refresh that takes longer is ended: its source hangs."""
 NICE = 10
 ERROR_CHARS_MAX = 2_000
 
@@ -58,6 +60,7 @@ class TableRefreshes:
         self._stop = Event()
         # Every start begins with a refresh: the source may have changed while nothing ran.
         self._due: dict[str, int | None] = dict.fromkeys(snapshots.tables, 0)
+        self._began: dict[str, int] = {}
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._thread = Thread(target=self._run, name="refreshes", daemon=True)
         self.failures = 0
@@ -137,9 +140,13 @@ class TableRefreshes:
         if process is None:
             due = self._due[name]
             if due is not None and self._monotonic() >= due:
+                self._began[name] = self._monotonic()
                 self._running[name] = self._begin(name)
             return
         if process.poll() is None:
+            if self._monotonic() - self._began[name] > HUNG_MS:
+                log.error("table %s: the refresh takes longer than %d s; it is ended", name, HUNG_MS // 1000)
+                process.kill()
             return
         del self._running[name]
         every = self._snapshots.tables[name].refresh_ms
@@ -165,7 +172,7 @@ class TableRefreshes:
             "refresh",
             str(self._project),
         ]
-        command += ["--state", str(self._state), "--table", name, "--quiet"]
+        command += ["--state", str(self._state), "--table", name, "--quiet", "--with-parent"]
         return subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,

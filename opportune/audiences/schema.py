@@ -184,18 +184,6 @@ class Origin(msgspec.Struct, frozen=True):
     options: dict[str, str] = {}
 
 
-class Incremental(msgspec.Struct, frozen=True):
-    """How a refresh reads only what changed.
-
-    Args:
-        by: a column that rises with every change of a row.
-        deleted: a column of booleans: true says that the row is gone.
-    """
-
-    by: str
-    deleted: str | None = None
-
-
 class Table(msgspec.Struct, frozen=True):
     """A warehouse table.
 
@@ -209,7 +197,6 @@ class Table(msgspec.Struct, frozen=True):
         order_by: of several rows with one key the greatest value in this column holds; None: such a table is refused.
         origin: None: a local file.
         refresh_ms: how long after a refresh the next one begins; None: only when it is asked for.
-        incremental: None: each refresh reads everything.
         guard: what a refresh may do unasked.
     """
 
@@ -221,7 +208,6 @@ class Table(msgspec.Struct, frozen=True):
     order_by: str | None = None
     origin: Origin | None = None
     refresh_ms: int | None = None
-    incremental: Incremental | None = None
     guard: Guard = Guard()
 
 

@@ -1,6 +1,6 @@
 """The parts of a table in warehouse.yml that say where its rows come from and how they are refreshed.
 
-Owns: ``source`` (a file's name, or a mapping that names a system), ``incremental`` and ``guard``.
+Owns: ``source`` (a file's name, or a mapping that names a system) and ``guard``.
 Not here: opening a source (state.warehouse), the rest of a table (opportune.audiences.warehouse_file).
 """
 
@@ -10,13 +10,12 @@ import re
 
 from opportune.audiences.diagnostics import Report, quoted
 from opportune.audiences.fields import Fields, fields_of, kind, mapping_of, scalar_node, text_of
-from opportune.audiences.schema import Guard, Incremental, Origin
+from opportune.audiences.schema import Guard, Origin
 from opportune.audiences.yaml_tree import MappingNode, Node
 
 SYSTEMS = ("file", "postgres", "duckdb", "delta", "iceberg", "flight_sql", "snowflake", "bigquery", "adbc")
 SOURCE_KEYS = (*SYSTEMS, "query", "options")
 NEED_QUERY = frozenset({"postgres", "duckdb", "flight_sql", "snowflake", "bigquery", "adbc"})
-INCREMENTAL_KEYS = ("by", "deleted")
 GUARD_KEYS = ("rows_lost", "cells_changed")
 _SHARE = re.compile(r"(100|[0-9]{1,2}(?:\.[0-9]{1,6})?)\s*%")
 
@@ -56,13 +55,6 @@ def _system(node: MappingNode, report: Report) -> tuple[str, Origin | None] | No
     if system == "file" and "://" not in place and not options:
         return place, None
     return place, Origin(system, query, options)
-
-
-def read_incremental(node: Node, report: Report) -> Incremental | None:
-    """How a refresh reads only what changed."""
-    fields = fields_of(node, "`incremental`", INCREMENTAL_KEYS, report, required=("by",))
-    by = _text(fields, "by", report) if fields is not None else None
-    return Incremental(by, _text(fields, "deleted", report)) if fields is not None and by is not None else None
 
 
 def read_guard(node: Node, report: Report) -> Guard | None:

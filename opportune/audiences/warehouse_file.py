@@ -17,7 +17,7 @@ from opportune.audiences.durations import SECOND_MS, YEAR_MS
 from opportune.audiences.events_file import type_of
 from opportune.audiences.fields import Fields, duration, fields_of, mapping_of, text_of
 from opportune.audiences.schema import Guard, Span, Table, ValueType
-from opportune.audiences.source_file import read_guard, read_incremental, read_source
+from opportune.audiences.source_file import read_guard, read_source
 from opportune.audiences.yaml_tree import Node
 from opportune.errors import DefinitionError
 from opportune.identity import NAMESPACES
@@ -25,8 +25,8 @@ from opportune.identity import NAMESPACES
 ColumnsOf: TypeAlias = Callable[[Table, Path], Mapping[str, ValueType]]
 """The columns of a table's file with their types; raises DefinitionError."""
 
-TABLE_KEYS = ("source", "key", "namespace", "columns", "order_by", "refresh", "incremental", "guard")
-LATER_KEYS = ("indexes",)
+TABLE_KEYS = ("source", "key", "namespace", "columns", "order_by", "refresh", "guard")
+LATER_KEYS = ("incremental", "indexes")
 ONLY_WHEN_ASKED = "manual"
 
 
@@ -154,16 +154,12 @@ def _table(name: str, span: Span, node: Node, report: Report) -> Table | None:
     refresh = fields.get("refresh")
     every = duration(SECOND_MS, YEAR_MS, words={ONLY_WHEN_ASKED: 0})
     refresh_ms = every(refresh, "`refresh`", report) if refresh is not None else None
-    reading = fields.get("incremental")
-    incremental = read_incremental(reading, report) if reading is not None else None
     guarded = fields.get("guard")
     guard = read_guard(guarded, report) if guarded is not None else None
     if source is None or key is None or columns is None:
         return None
     place, origin = source
-    return Table(
-        name, place, key, namespace, columns, order_by, origin, refresh_ms or None, incremental, guard or Guard()
-    )
+    return Table(name, place, key, namespace, columns, order_by, origin, refresh_ms or None, guard or Guard())
 
 
 def _text(fields: Fields, key: str, report: Report) -> str | None:

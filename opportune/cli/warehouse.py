@@ -7,8 +7,10 @@ Not here: refreshing (state.warehouse), putting in force (flows.refresh).
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
+from threading import Event, Thread
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from state.warehouse import Figures, Refreshed, Refresher
 
 F = TypeVar("F", bound=Callable[..., Any])
+PARENT_LOOK_S = 1.0
 WAREHOUSE = "warehouse"
 """Below the state directory."""
 
@@ -51,6 +54,7 @@ def warehouse() -> None:
 @click.option("--unguarded", is_flag=True, help="Publish whatever the guard says.")
 @click.option("--no-wait", is_flag=True, help="Give up where another process refreshes the same table.")
 @click.option("--quiet", is_flag=True, help="No progress.")
+@click.option("--with-parent", is_flag=True, hidden=True, help="End when the process that started this one is gone.")
 def refresh(
     directory: Path,
     state: Path | None,
@@ -59,8 +63,11 @@ def refresh(
     unguarded: bool,
     no_wait: bool,
     quiet: bool,
+    with_parent: bool,
 ) -> None:
     """Read the tables of the project in DIR and publish a snapshot of each that has changed."""
+    if with_parent:
+        Thread(target=_end_with_parent, args=(os.getppid(),), name="parent-watch", daemon=True).start()
     errors: list[OpportuneError] = []
     for one in _refreshers(directory, state, names):
         with _Progress(one.table.name, shown=not quiet) as progress:
@@ -127,6 +134,14 @@ def confirm(directory: Path, state: Path | None, names: tuple[str, ...]) -> None
     for one in found:
         manifest = one.shelf.confirm()
         click.echo(f"{one.table.name}: snapshot {manifest.version} may come into force")
+
+
+def _end_with_parent(parent: int) -> None:
+    """A source that hangs would keep the lock of a table for ever, with nobody left to end it."""
+    pause = Event()
+    while os.getppid() == parent:
+        pause.wait(PARENT_LOOK_S)
+    os._exit(1)
 
 
 def _refreshers(directory: Path, state: Path | None, names: tuple[str, ...]) -> list[Refresher]:

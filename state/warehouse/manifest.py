@@ -3,7 +3,7 @@
 Owns: ``manifest.json``, written last, so that a directory with one is complete::
 
     {"format": 1, "table": name, "version": 16 digits, "fingerprint": of the content, "rows": n, "blocked_rows": n,
-     "columns": {name: type}, "source": text, "refreshed_ms": instant, "watermark": text or null,
+     "definition": fingerprint, "columns": {name: type}, "source": text, "refreshed_ms": instant,
      "file": "rows.arrow", "bytes": n, "checksum": xxh3_128 of the file, "changed_rows": n, "lost_rows": n}
 
 Versions are whole numbers that rise with every snapshot of a table, written with 16 digits so that texts order as they
@@ -44,7 +44,6 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         columns: the types of the columns that were kept.
         source: where the rows came from, without secrets.
         refreshed_ms: when the source was read, by the clock of the process that read it.
-        watermark: how far an incremental source was read; None for a full one.
         file: the name of the rows' file.
         bytes: its length.
         checksum: xxh3_128 of its bytes, in hexadecimal digits.
@@ -63,7 +62,6 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     columns: dict[str, ValueType]
     source: str
     refreshed_ms: int
-    watermark: str | None = None
     file: str = ROWS
     bytes: int
     checksum: str

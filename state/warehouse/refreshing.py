@@ -124,7 +124,7 @@ class Refresher:
             prepared = prepare(self.table, self.directory, self.kept)
             written = write_table(self.table, prepared, self.kept, new, ROWS, self.progress)
             self.on_point("written")
-            manifest = self._manifest(new, written, refreshed_ms, prepared.source.watermark)
+            manifest = self._manifest(new, written, refreshed_ms)
             done = self._judge(new, manifest, unguarded=unguarded)
             if dry_run or done.outcome == "unchanged":
                 return done
@@ -135,7 +135,7 @@ class Refresher:
         finally:
             shutil.rmtree(new, ignore_errors=True)
 
-    def _manifest(self, new: Path, written: Written, refreshed_ms: int, watermark: str | None) -> Manifest:
+    def _manifest(self, new: Path, written: Written, refreshed_ms: int) -> Manifest:
         rows = new / ROWS
         handle = os.open(rows, os.O_RDONLY)
         os.fsync(handle)
@@ -151,7 +151,6 @@ class Refresher:
             columns=written.columns,
             source=masked(self.table.source),
             refreshed_ms=refreshed_ms,
-            watermark=watermark,
             bytes=rows.stat().st_size,
             checksum=checksum(rows),
         )

@@ -42,7 +42,6 @@ class Source:
         repeated: names that more than one column has.
         text: whether every cell is text, whose type is still to be told (CSV).
         meant: the types of columns that are text in Arrow and another type where they come from.
-        watermark: how far an incremental source is read, once it is; None for others.
         away: how it is called where it is on a storage that may be out of reach.
     """
 
@@ -59,7 +58,6 @@ class Source:
         self.repeated = {name for name in names if names.count(name) > 1}
         self.text = text
         self.meant: dict[str, ValueType] = {}
-        self.watermark: str | None = None
         self.away = ""
         self._batches = batches
         self._problems = problems

@@ -10,7 +10,6 @@ from opportune.audiences.schema import (
     Comparison,
     EventModel,
     Guard,
-    Incremental,
     Origin,
     Predicate,
     Table,
@@ -226,7 +225,6 @@ tables:
   c:
     source: {postgres: "${DSN}", query: select * from c}
     key: id
-    incremental: {by: updated_at, deleted: gone}
     guard: {rows_lost: 5%, cells_changed: 12.5 %}
   d: {source: {file: d.csv}, key: id}
   e: {source: {delta: lake/e}, key: id}
@@ -241,7 +239,6 @@ tables:
             "${DSN}",
             "id",
             origin=Origin("postgres", "select * from c"),
-            incremental=Incremental("updated_at", "gone"),
             guard=Guard(0.05, 0.125),
         ),
         "d": Table("d", "d.csv", "id"),
@@ -266,7 +263,7 @@ tables:
         ("tables: {a: {source: {file: x, options: {a: [1]}}, key: y}}\n", "1:45 error: `options.a` is a single value, not a list"),
         ("tables: {a: {source: x, key: y, refresh: 1}}\n", "1:42 error: `refresh`: `1` has no unit"),
         ("tables: {a: {source: x, key: y, refresh: 1ms}}\n", "1:42 error: `refresh` is a duration from 1 second to 365 days, not `1ms`"),
-        ("tables: {a: {source: x, key: y, incremental: {}}}\n", "1:46 error: `incremental` needs `by`"),
+        ("tables: {a: {source: x, key: y, incremental: {}}}\n", "1:33 error: `incremental` is not in this version yet"),
         ("tables: {a: {source: x, key: y, guard: {rows_lost: 0.2}}}\n", "1:52 error: `guard.rows_lost` is a share from `0%` to `100%`, not `0.2`"),
         ("tables: {a: {source: x, key: y, indexes: z}}\n", "1:33 error: `indexes` is not in this version yet"),
         ("tables: {a: {source: x, key: y, columns: {c: text}}}\n", "1:46 error: the type of `c` is one of `string`, `number`, `boolean`, `timestamp`, not `text`"),

@@ -64,7 +64,6 @@ def test_their_keys_are_those_of_the_readers() -> None:
     assert set(tables["$defs"]["table"]["properties"]) == set(warehouse_file.TABLE_KEYS)
     assert set(tables["$defs"]["source"]["properties"]) == set(source_file.SOURCE_KEYS)
     inner = tables["$defs"]["table"]["properties"]
-    assert set(inner["incremental"]["properties"]) == set(source_file.INCREMENTAL_KEYS)
     assert set(inner["guard"]["properties"]) == set(source_file.GUARD_KEYS)
 
 
