@@ -24,6 +24,7 @@ COMMANDS = {
     "run": "the streaming job: Kafka events in, membership changes out",
     "test": "play the stories of a project and compare memberships with what they expect",
     "subscribe": "follow the membership changes as JSON lines",
+    "warehouse": "refresh warehouse tables, see what they hold",
 }
 EXIT_CODES: tuple[tuple[type[OpportuneError], int], ...] = (
     (DefinitionError, 1),
