@@ -19,8 +19,10 @@ from opportune.errors import ConfigurationError, DefinitionError, OpportuneError
 COMMANDS = {
     "check": "compile a project and print everything that is wrong with it",
     "demo": "a shop's traffic, the job and a live view, all on this machine",
+    "keys": "make, list and revoke the keys of the service",
     "replay": "run files of events through the engine and print the changes",
     "run": "the streaming job: Kafka events in, membership changes out",
+    "serve": "the collector and the look-ups over HTTP",
     "subscribe": "follow the membership changes as JSON lines",
 }
 EXIT_CODES: tuple[tuple[type[OpportuneError], int], ...] = (
