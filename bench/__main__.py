@@ -16,7 +16,7 @@ from typing import Any, Final, TypeAlias
 
 import click
 
-from bench import latency, memory, storm
+from bench import latency, memory, service, storm
 from bench.kafka import BenchError, Topics, broker
 from bench.report import Result, show, write
 from bench.throughput import JOBS, Options, measure_jobs
@@ -60,7 +60,7 @@ def main(
     write_rows: bool,
     work: Path | None,
 ) -> None:
-    """Measures NAME...: calibrator one hundred nothing ten thousand latency storm memory; without a name all of them.
+    """Measures NAME...: calibrator one hundred nothing ten thousand latency storm memory service; without a name all of them.
 
     Exit code 1 where a bar is missed or a measurement cannot be made.
     """
@@ -89,7 +89,7 @@ def _others(full: bool) -> dict[str, Step]:
             bootstrap, work, topics, module.FULL if full else module.SHORT
         )
 
-    return {"latency": of(latency), "storm": of(storm), "memory": of(memory)}
+    return {"latency": of(latency), "storm": of(storm), "memory": of(memory), "service": of(service)}
 
 
 def _directory(work: Path | None) -> AbstractContextManager[str]:
