@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter, Query, Request
+import msgspec
+from fastapi import APIRouter, Query, Request, Response
 
 from api.access import Access
 from api.metrics import Counters
@@ -29,6 +30,8 @@ from state.people import Person
 
 FIELDS = ("memberships", "traits", "attributes")
 VALUE_CHARS_MAX = 1_000
+encode = msgspec.json.Encoder(decimal_format="number").encode
+"""Numbers keep their digits: a trait of 0.1 is answered as 0.1."""
 ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": ProblemAnswer, "description": "a problem document"}
     for status in (400, 401, 403, 404, 422, 429, 503)
@@ -48,43 +51,40 @@ def lookup_routes(shards: Shards, access: Access, counters: Counters) -> APIRout
             raise Problem(404, "no_such_person", "nobody with this identifier is known")
         return found, found.person
 
-    @router.get("/v1/profiles/{identifier}", response_model=ProfileAnswer, response_model_exclude_none=True)
+    @router.get("/v1/profiles/{identifier}", response_model=ProfileAnswer)
     async def profile(
         request: Request, identifier: str, fields: str | None = None, min_freshness_ms: int | None = FRESH
-    ) -> dict[str, Any]:
+    ) -> Response:
         """A person: identifiers, memberships, traits and attributes. ``fields`` is a list with commas."""
         chosen = choose(fields.split(",") if fields is not None else None)
         found, person = await look_up(request, identifier, min_freshness_ms)
-        return told(shards, found, person, chosen)
+        return written(told(shards, found, person, chosen))
 
     @router.get("/v1/profiles/{identifier}/audiences", response_model=MembershipsAnswer)
-    async def memberships(request: Request, identifier: str, min_freshness_ms: int | None = FRESH) -> dict[str, Any]:
+    async def memberships(request: Request, identifier: str, min_freshness_ms: int | None = FRESH) -> Response:
         """The audiences that a person is in; an empty list for one who is in none."""
         found, person = await look_up(request, identifier, min_freshness_ms)
         answer = told(shards, found, person, {"memberships"})
         del answer["identifiers"]
-        return answer
+        return written(answer)
 
     @router.get("/v1/profiles/{identifier}/audiences/{audience}", response_model=OneMembershipAnswer)
     async def membership(
         request: Request, identifier: str, audience: str, min_freshness_ms: int | None = FRESH
-    ) -> dict[str, Any]:
+    ) -> Response:
         """Whether a person is in one audience."""
         if audience not in shards.compiled.plan.numbers:
             access.check(request, "read:profiles")
             raise Problem(404, "no_such_audience", "the project has no such audience")
         found, person = await look_up(request, identifier, min_freshness_ms)
         since = next((one.since_ms for one in person.memberships if one.audience == audience), None)
-        return {
-            "profile_id": person.id.hex(),
-            "audience": audience,
-            "member": since is not None,
-            "since": iso_text(since) if since is not None else None,
-            "freshness": age(shards, found),
-        }
+        answer: dict[str, Any] = {"profile_id": person.id.hex(), "audience": audience, "member": since is not None}
+        if since is not None:
+            answer["since"] = iso_text(since)
+        return written(answer | {"freshness": age(shards, found)})
 
-    @router.post("/v1/lookups", response_model=LookupsAnswer, response_model_exclude_none=True)
-    async def lookups(request: Request, wanted: LookupsRequest, min_freshness_ms: int | None = FRESH) -> dict[str, Any]:
+    @router.post("/v1/lookups", response_model=LookupsAnswer)
+    async def lookups(request: Request, wanted: LookupsRequest, min_freshness_ms: int | None = FRESH) -> Response:
         """Up to 100 people at once, each found or not, in the order of the question."""
         access.check(request, "read:profiles")
         if len(wanted.identifiers) > shards.settings.lookups_max:
@@ -103,7 +103,7 @@ def lookup_routes(shards: Shards, access: Access, counters: Counters) -> APIRout
                 one["profile"] = told(shards, found, found.person, chosen)
             counters.add("opportune_lookups_total", outcome="found" if found.person else "unknown")
             results.append(one)
-        return {"results": results}
+        return written({"results": results})
 
     return router
 
@@ -144,6 +144,11 @@ def told(shards: Shards, found: Found, person: Person, chosen: set[str]) -> dict
         answer["attributes"] = person.attributes
     answer["freshness"] = age(shards, found)
     return answer
+
+
+def written(answer: dict[str, Any]) -> Response:
+    """An answer as JSON. What is documented is not checked again at each request: that costs more than the look-up."""
+    return Response(encode(answer), media_type="application/json")
 
 
 def age(shards: Shards, found: Found) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from api.keys import KEY_FILE, make_key, write_keys
+from api.schemas import LookupsAnswer, MembershipsAnswer, OneMembershipAnswer, ProfileAnswer
 from opportune.clock import wall_clock_ms
 from opportune.event import instant_ms, iso_text
 from tests.api.serving import make_topic, serving
@@ -102,18 +103,22 @@ def test_an_answer_is_true_at_the_instant_that_it_says(kafka: Kafka, tmp_path: P
 
 def check_all_answers(address: str) -> None:
     """Every other form of the same truth."""
+    ProfileAnswer.model_validate(httpx.get(f"{address}/v1/profiles/user_id:ada").json(), strict=True)
     one = httpx.get(f"{address}/v1/profiles/user_id:ada/audiences/french").json()
+    OneMembershipAnswer.model_validate(one, strict=True)
     assert one["member"] is True
     assert httpx.get(f"{address}/v1/profiles/user_id:row/audiences/french").json()["member"] is False
     assert httpx.get(f"{address}/v1/profiles/user_id:row/audiences/none").status_code == 404
     assert httpx.get(f"{address}/v1/profiles/ada").status_code == 400
+    MembershipsAnswer.model_validate(httpx.get(f"{address}/v1/profiles/user_id:row/audiences").json(), strict=True)
     listed = httpx.get(f"{address}/v1/profiles/user_id:row/audiences").json()["memberships"]
     assert [each["audience"] for each in listed] == ["free"]
     wanted = {"identifiers": ["user_id:row", "user_id:no/body", "user_id:ada"], "fields": ["traits"]}
-    results = httpx.post(f"{address}/v1/lookups", json=wanted).json()["results"]
+    answered = httpx.post(f"{address}/v1/lookups", json=wanted).json()
+    results = LookupsAnswer.model_validate(answered, strict=True).model_dump()["results"]
     assert [each["found"] for each in results] == [True, False, True]
     assert results[2]["profile"]["traits"] == {"locale": "fr"}
-    assert "memberships" not in results[2]["profile"]
+    assert "memberships" not in answered["results"][2]["profile"]
     too_many = httpx.post(f"{address}/v1/lookups", json={"identifiers": ["user_id:a"] * 101})
     assert too_many.status_code == 400
     names = [each["name"] for each in httpx.get(f"{address}/v1/audiences").json()["audiences"]]
