@@ -32,7 +32,6 @@ log = logging.getLogger(__name__)
 Tables: TypeAlias = Mapping[str, WarehouseTable]
 META_WAREHOUSE = b"warehouse"
 PAUSE_S = 0.02
-LOAD_AGAIN_MS = 2_000
 
 
 class InForce(msgspec.Struct, frozen=True):
@@ -56,7 +55,7 @@ class Shards:
     Args:
         compiled: the project.
         directory: of its state.
-        load_tables: reads the project's warehouse tables.
+        open_tables: the warehouse tables of these versions, by name; None where one of them is not there.
         settings: limits.
         clock: wall clock, milliseconds.
     """
@@ -65,7 +64,7 @@ class Shards:
         self,
         compiled: Compiled,
         directory: Path,
-        load_tables: Callable[[], Tables],
+        open_tables: Callable[[Mapping[str, str]], Tables | None],
         settings: ServeSettings,
         clock: Clock,
     ) -> None:
@@ -74,12 +73,11 @@ class Shards:
         self.settings = settings
         self.clock = clock
         self._directory = directory
-        self._load_tables = load_tables
+        self._open_tables = open_tables
+        self._people: dict[int, tuple[Mapping[str, str], People]] = {}
         self._readers: dict[int, ShardReader] = {}
         self._caught_ms: dict[int, int] = {}
         self._times: dict[int, int] = {}
-        self._loaded_ms = monotonic_ms()
-        self._use(load_tables())
 
     def close(self) -> None:
         """Lets all shards go."""
@@ -101,13 +99,15 @@ class Shards:
         person_id = profile_id(namespace, value)
         shard = shard_of(person_id, self.count)
         reader, time_ms = await self.fresh(shard, age_ms_max)
-        return Found(shard, time_ms, self.people.find(reader, person_id, time_ms))
+        return Found(shard, time_ms, self._people[shard][1].find(reader, person_id, time_ms))
 
     async def members(self, audience: int) -> tuple[dict[int, int], Iterator[list[tuple[bytes, int, list[str]]]]]:
         """The log time of each shard, and the members in slices, shard by shard. Raises ``ReadRefused``."""
         opened = {shard: await self.fresh(shard) for shard in range(self.count)}
         # Each of the iterators is made now: it sees its shard as it is now.
-        parts = [self.people.members(reader, audience, time_ms) for reader, time_ms in opened.values()]
+        parts = [
+            self._people[shard][1].members(reader, audience, time_ms) for shard, (reader, time_ms) in opened.items()
+        ]
         return {shard: time_ms for shard, (_, time_ms) in opened.items()}, (rows for part in parts for rows in part)
 
     async def fresh(self, shard: int, age_ms_max: int | None = None) -> tuple[ShardReader, int]:
@@ -139,7 +139,7 @@ class Shards:
                 reader = self._readers[shard] = ShardReader(self._directory / "shards" / f"{shard:04d}")
             reader.catch_up()
             self._check_definitions(reader)
-            self._check_tables(reader)
+            self._join(shard, reader)
         except ReadRefused:
             # What is there now may be another database under the old name: the next request opens it anew.
             dropped = self._readers.pop(shard, None)
@@ -154,26 +154,24 @@ class Shards:
         if reader.get("meta", META_PLAN) != self.compiled.plan.fingerprint.encode():
             raise ReadRefused("the state is of other definitions than this service has loaded: start it again")
 
-    def _check_tables(self, reader: ShardReader) -> None:
-        if not self.compiled.project.tables:
+    def _join(self, shard: int, reader: ShardReader) -> None:
+        """Joins a shard with the tables that are in force in it."""
+        versions: Mapping[str, str] = {}
+        if self.compiled.project.tables:
+            value = reader.get("meta", META_WAREHOUSE)
+            if value is None:
+                raise ReadRefused("the warehouse tables are not in force yet")
+            in_force = msgspec.json.decode(value, type=InForce)
+            if not in_force.done:
+                raise ReadRefused("the warehouse tables are being put in force")
+            versions = in_force.versions
+        known = self._people.get(shard)
+        if known is not None and known[0] == versions:
             return
-        value = reader.get("meta", META_WAREHOUSE)
-        if value is None:
-            raise ReadRefused("the warehouse tables are not in force yet")
-        in_force = msgspec.json.decode(value, type=InForce)
-        if not in_force.done:
-            raise ReadRefused("the warehouse tables are being put in force")
-        if in_force.versions == self._versions:
-            return
-        if monotonic_ms() - self._loaded_ms >= LOAD_AGAIN_MS:
-            self._loaded_ms = monotonic_ms()
-            self._use(self._load_tables())
-        if in_force.versions != self._versions:
-            raise ReadRefused("the files of the warehouse tables are not those that are in force")
-
-    def _use(self, tables: Tables) -> None:
-        self._versions = {name: table.version for name, table in sorted(tables.items())}
-        self.people = People(self.compiled, tables)
+        tables = self._open_tables(versions) if versions else {}
+        if tables is None:
+            raise ReadRefused("a snapshot of the warehouse that is in force is not there, or of another definition")
+        self._people[shard] = versions, People(self.compiled, tables)
 
 
 def freshness(shard: int, time_ms: int, as_of: str, now_ms: int) -> dict[str, Any]:

@@ -62,7 +62,8 @@ def serve(
     from api.shards import Shards
     from flows.kafka_config import producer_config
     from flows.logs import configure
-    from flows.worker import Options, load, load_tables, state_directory
+    from flows.snapshots import TableSnapshots
+    from flows.worker import Options, load, state_directory
     from opportune.clock import wall_clock_ms
     from opportune.compiled import Compiled
 
@@ -79,7 +80,9 @@ def serve(
     if only != "collector":
         compiled = Compiled(project)
         place = state_directory(project, options)
-        shards = Shards(compiled, place, lambda: load_tables(project, compiled.plan), settings, wall_clock_ms)
+        count = project.settings.state.shards
+        tables = TableSnapshots(project, compiled.plan, place, count, wall_clock_ms)
+        shards = Shards(compiled, place, tables.open, settings, wall_clock_ms)
     uvicorn.run(
         make_app(settings, keyring, producer, shards),
         host=host,
