@@ -13,7 +13,9 @@ import pytest
 
 from api.keys import KEY_FILE, make_key, write_keys
 from api.schemas import LookupsAnswer, MembershipsAnswer, OneMembershipAnswer, ProfileAnswer
+from opportune.client import CallFailed, Client
 from opportune.clock import wall_clock_ms
+from opportune.errors import ReadRefused
 from opportune.event import instant_ms, iso_text
 from tests.api.serving import make_topic, serving
 from tests.crash.running import running_job, until
@@ -121,6 +123,7 @@ def check_all_answers(address: str) -> None:
     assert "memberships" not in answered["results"][2]["profile"]
     too_many = httpx.post(f"{address}/v1/lookups", json={"identifiers": ["user_id:a"] * 101})
     assert too_many.status_code == 400
+    check_client(address)
     names = [each["name"] for each in httpx.get(f"{address}/v1/audiences").json()["audiences"]]
     assert names == ["active", "free", "french", "gone"]
     answer = httpx.get(f"{address}/v1/audiences/free/members")
@@ -129,6 +132,26 @@ def check_all_answers(address: str) -> None:
     assert answer.headers["opportune-as-of"].startswith("0=")
     table = httpx.get(f"{address}/v1/audiences/free/members", headers={"Accept": "text/csv"}).text
     assert len(list(csv.DictReader(io.StringIO(table)))) == 2
+
+
+def check_client(address: str) -> None:
+    """The same through the client."""
+    client = Client(address)
+    row, nobody = client.people(["user_id:row", "user_id:no/body"], ["memberships"])
+    assert row is not None
+    assert ([one.audience for one in row.memberships], nobody) == (["free"], None)
+    ada = client.person("user_id:ada", min_freshness_ms=5_000)
+    assert ada is not None
+    assert (ada.traits, ada.identifiers) == ({"locale": "fr"}, {"user_id": ["ada"]})
+    assert client.is_member("user_id:ada", "french")
+    assert not client.is_member("user_id:row", "french")
+    assert not client.is_member("user_id:nobody", "french")
+    with pytest.raises(CallFailed, match="no_such_audience"):
+        client.is_member("user_id:ada", "none")
+    pauses: list[float] = []
+    with pytest.raises(ReadRefused, match="behind"):
+        Client(address, pause=pauses.append).person("user_id:ada", min_freshness_ms=1)
+    assert pauses == [1.0, 1.0]
 
 
 def test_scopes_are_asked_for(kafka: Kafka, tmp_path: Path, topic_prefix: str) -> None:
