@@ -20,7 +20,7 @@ from flows.control import SnapshotDecision, encode_decision
 from flows.dead_letters import DeadLetters
 from flows.mail import LOCAL_TOPICS
 from flows.refresh import in_force, put_in_force, versions_of
-from flows.replay import decode_change
+from flows.replay_changes import decode_change
 from opportune.clock import Clock, wall_clock_ms
 from opportune.compiled import Compiled
 from opportune.membership import MembershipChange

@@ -10,7 +10,16 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from opportune.audiences import audience_file, condition_reader, events_file, settings_file, source_file, warehouse_file
+from opportune.audiences import (
+    audience_file,
+    condition_reader,
+    events_file,
+    settings_file,
+    source_file,
+    story_file,
+    story_rows,
+    warehouse_file,
+)
 from opportune.audiences.diagnostics import Report, Unreadable
 from opportune.audiences.durations import duration_ms
 from opportune.audiences.predicate_reader import OPERATORS
@@ -33,7 +42,7 @@ def plain(node: Node) -> Any:
     return node.value()
 
 
-@pytest.mark.parametrize("name", ["opportune", "events", "warehouse", "audiences"])
+@pytest.mark.parametrize("name", ["opportune", "events", "warehouse", "audiences", "stories"])
 def test_they_are_schemas(name: str) -> None:
     Draft202012Validator.check_schema(schema(name))
 
@@ -65,6 +74,12 @@ def test_their_keys_are_those_of_the_readers() -> None:
     assert set(tables["$defs"]["source"]["properties"]) == set(source_file.SOURCE_KEYS)
     inner = tables["$defs"]["table"]["properties"]
     assert set(inner["guard"]["properties"]) == set(source_file.GUARD_KEYS)
+
+
+def test_the_keys_of_stories_are_those_of_their_reader() -> None:
+    defined = schema("stories")["$defs"]
+    assert set(defined["story"]["properties"]) == set(story_file.STORY_KEYS)
+    assert set(defined["row"]["properties"]) == set(story_rows.ROW_KEYS)
 
 
 def test_the_keys_of_settings_are_those_of_their_reader() -> None:
