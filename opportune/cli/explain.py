@@ -101,6 +101,8 @@ def _of_events(
 
 def _of_state(files: Files, plan: Plan, name: tuple[str, str], at_ms: int | None) -> tuple[PersonState | None, int]:
     """The state of a person as the job's directory has it, and the instant that is asked for."""
+    from flows.refresh import in_force
+    from flows.snapshots import TableSnapshots
     from flows.worker import load_tables
     from opportune.clock import wall_clock_ms
     from opportune.identity import shard_of
@@ -110,10 +112,14 @@ def _of_state(files: Files, plan: Plan, name: tuple[str, str], at_ms: int | None
     project = files.first
     profile = profile_of(*name)
     shard = shard_of(profile, project.settings.state.shards)
-    store = frozen(project.directory / project.settings.state.directory / "shards" / f"{shard:04d}")
+    state = project.directory / project.settings.state.directory
+    snapshots = TableSnapshots(project, plan, state, project.settings.state.shards, wall_clock_ms)
+    store = frozen(state / "shards" / f"{shard:04d}")
     try:
         check_plan(store, plan.fingerprint.encode())
-        found = person_state(plan, store, profile, load_tables(project, plan))
+        # What the shard has in force, whatever the source says by now.
+        tables = snapshots.open(in_force(store).versions) or load_tables(project, plan)
+        found = person_state(plan, store, profile, tables)
     finally:
         store.close()
     return found, wall_clock_ms() if at_ms is None else at_ms
