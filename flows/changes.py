@@ -7,7 +7,7 @@ Not here: the shape of a record (opportune.membership), sending (flows.sinks).
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from msgspec.json import Encoder
 
@@ -23,6 +23,13 @@ from state.outbox import OutboxMessage
 encode = Encoder().encode
 WORDS = ("exited", "entered")
 """By whether a change is an entry."""
+
+
+class Merged(NamedTuple):
+    """What did it: a merge. ``field`` of the change names the other profile: ``merged_into`` or ``merged_from``."""
+
+    field: str
+    profile: bytes
 
 
 def net(changes: list[Change]) -> list[Change]:
@@ -112,9 +119,12 @@ def identifiers_of(identifiers: list[str]) -> dict[str, list[str]]:
 
 
 def cause_of(by: Any) -> tuple[bytes, bytes]:
-    """The cause of a change, and the JSON of the event's message id, where an event did it and had one."""
+    """The cause of a change, and the JSON of what there is to say of it: the event's message id, the other profile."""
     if by is None:
         return b"time", b""
+    if isinstance(by, Merged):
+        other = encode(by.profile.hex() if by.field == "merged_into" else [by.profile.hex()])
+        return b"merged", b',"%s":%s' % (by.field.encode(), other)
     if isinstance(by, str):
         return by.encode(), b""
     return b"event", b',"event_id":' + encode(by.messageId) if by.messageId else b""

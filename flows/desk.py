@@ -65,6 +65,7 @@ class Desk:
     def __init__(self, compiled: Compiled, store: Store, tables: Mapping[str, WarehouseTable]) -> None:
         self.store = store
         self.family = store.family("profiles")
+        self.timers_family = store.family("timers")
         self.handlers = compiled.plan.handlers
         self.suffixes = [U16(group.number) for group in compiled.plan.groups]
         self.groups = groups_of(store, self.suffixes)
@@ -97,8 +98,16 @@ class Desk:
             theirs.append(event)
         for theirs in mixed:
             theirs.sort(key=ARRIVAL)
-        self._read(list(wanted), [self._needed(theirs) for theirs in wanted.values()])
+        self._bring(wanted)
         return wanted
+
+    def _bring(self, wanted: Mapping[bytes, list[Event]]) -> None:
+        """Puts profiles on the desk; those that are on it stay as they are, changed or not."""
+        lacking = {profile_id: theirs for profile_id, theirs in wanted.items() if profile_id not in self.profiles}
+        if len(lacking) < len(wanted):
+            there = [(self.profiles[one], self._needed(wanted[one])) for one in wanted if one not in lacking]
+            self.open(there)
+        self._read(list(lacking), [self._needed(theirs) for theirs in lacking.values()])
 
     def _needed(self, theirs: list[Event]) -> tuple[int, ...]:
         """The groups that the actions of one person's events need."""

@@ -97,7 +97,15 @@ class Loop:
         writer = ChangeWriter(self.compiled, "memberships", 12, self.clock)
         letters = DeadLetters("dead-letters", self.compiled.project.settings.event_bytes_max)
         self.actors = [
-            Actor(shard, self.compiled, self.stores(shard), tables=self.tables, changes=writer, dead_letters=letters)
+            Actor(
+                shard,
+                self.compiled,
+                self.stores(shard),
+                tables=self.tables,
+                changes=writer,
+                dead_letters=letters,
+                shards=self.shards,
+            )
             for shard in range(self.shards)
         ]
         for actor in self.actors:

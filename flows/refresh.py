@@ -16,7 +16,7 @@ import msgspec
 
 from flows.actor import Actor
 from opportune.audiences.plan import ATTRIBUTES
-from opportune.profile import NEVER, Change, advance, fire
+from opportune.profile import ELSEWHERE, NEVER, Change, advance, fire
 from state.keys import PROFILE_BYTES
 from state.outbox import OutboxMessage
 from state.warehouse import WarehouseTable
@@ -93,9 +93,12 @@ def _slice(actor: Actor, names: Mapping[bytes, str], at_ms: int) -> list[OutboxM
     desk.open((profile, desk.reads(ATTRIBUTES)) for profile in known)
     for profile_id, name in names.items():
         profile = profiles[profile_id]
+        if profile.fate and not (profile.now and profile.fate == ELSEWHERE):
+            continue
         if not profile.now:
             desk.touch(profile)
             profile.identifiers = [name]
+            profile.rank = actor.graph.ranks.get(name.partition(":")[0], 0)
             profile.now = at_ms
             actor.counts["profiles"] += 1
             actor.compiled.program.found(profile, at_ms, out, "attribute")

@@ -11,22 +11,25 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from copy import copy
 from itertools import islice
 
 import msgspec
 import numpy as np
 
 from flows.actor import Actor, hash_id
-from flows.batch import Batch, LocalRecord
+from flows.batch import Batch, LocalRecord, Mail
 from flows.changes import ChangeWriter
 from flows.dead_letters import DeadLetters
+from flows.mail import LOCAL_TOPICS
 from flows.refresh import put_in_force
 from opportune.clock import Clock, wall_clock_ms
 from opportune.compiled import Compiled
 from opportune.decode import Event
 from opportune.errors import RejectedEvent
-from opportune.event import Instants, People, effective_ms, iso_text
+from opportune.event import Instants, effective_ms, iso_text
 from opportune.membership import MembershipChange
+from opportune.people import People, is_known
 from opportune.project import Project
 from state.memory import MemoryStore
 from state.outbox import OutboxMessage
@@ -101,12 +104,14 @@ class Replay:
             changes=ChangeWriter(self.compiled, "memberships", 1, clock),
             dead_letters=DeadLetters("dead-letters", self.settings.event_bytes_max),
         )
-        self.people = People(1)
+        self.people = People(1, project.identity, self.compiled.event_type)
         self.instants = Instants()
         self.watermark: int | None = None
         self.pending: list[Event] = []
         self.ready: list[MembershipChange] = []
         self.waiting: set[int] = set()
+        self.mail: list[Mail] = []
+        self.mailed = 0
         self.final_ms = 0
         self.split = False
         self.result = ReplayResult([])
@@ -166,7 +171,7 @@ class Replay:
         if event.type is None:
             raise RejectedEvent("bad_type", "there is no type")
         event.handler = self.compiled.action(event)
-        event.person = self.people.find(event.userId, event.anonymousId)
+        event.person, event.also = self.people.find(event)
         if not event.messageId:
             return 0
         return hash_id(event.messageId.encode()) ^ int(event.person.salt)
@@ -204,11 +209,22 @@ class Replay:
             self._flush(now)
         watermark = self.watermark = now
         self.result.clamped += clamped
+        event.at, event.arrival = at, watermark
+        if event.also and not is_known(event.person, event.also):
+            self._introduce(event, watermark)
         if event.handler is None and event.person.known:
             return
-        event.at, event.arrival = at, watermark
         self.pending.append(event)
         self.waiting.add(hashed)
+
+    def _introduce(self, event: Event, now: int) -> None:
+        """Lets the identifiers of an event find their profile, before the event itself counts there."""
+        self._apply(now)
+        self.split = True
+        first = copy(event)
+        first.handler = None
+        self.pending.append(first)
+        self._apply(now)
 
     def _is_duplicate(self, hashed: int, now: int) -> bool:
         """Whether an id was used within the period; what waits is applied first, in the middle of its instant."""
@@ -228,6 +244,9 @@ class Replay:
         events, self.pending = self.pending, []
         self.waiting.clear()
         self._collect(self.actor.apply(Batch(time_ms, [], events)))
+        while self.mail:
+            mail, self.mail = self.mail, []
+            self._collect(self.actor.apply(Batch(time_ms, [], [], mail=mail)))
 
     def _flush(self, time_ms: int) -> None:
         """Everything before an instant is done with."""
@@ -237,6 +256,10 @@ class Replay:
         self.final_ms = time_ms
 
     def _collect(self, messages: list[OutboxMessage]) -> None:
+        for message in messages:
+            if message.topic == LOCAL_TOPICS.mailbox:
+                self.mail.append(Mail(LOCAL_TOPICS.mailbox_id, 0, self.mailed, message.value or b""))
+                self.mailed += 1
         self.ready += [decode_change(message.value or b"") for message in messages if message.topic == "memberships"]
 
     def _final(self, *, ended: bool = False) -> Iterator[MembershipChange]:

@@ -49,8 +49,7 @@ from opportune.audiences.plan import Plan, fingerprint
 from opportune.clock import monotonic_ms, wall_clock_ms
 from opportune.compiled import Compiled
 from opportune.errors import OpportuneError
-from opportune.event import BLOCKED, ZEROS, iso_text
-from opportune.identity import NAMESPACES
+from opportune.event import iso_text
 from opportune.project import Project
 from opportune.router import Router
 from state.rocks import RocksStore, shared_memory
@@ -206,7 +205,7 @@ class Worker:
         for shard in range(shards):
             store = RocksStore(directory / "shards" / f"{shard:04d}", memory)
             identity = Identity(project=project.name, shard=shard, shards=shards)
-            open_shard(store, Expected(identity, compiled.plan.fingerprint.encode(), routing().encode()))
+            open_shard(store, Expected(identity, compiled.plan.fingerprint.encode(), routing(project).encode()))
             actor = Actor(
                 shard,
                 compiled,
@@ -215,6 +214,7 @@ class Worker:
                 changes=changes,
                 dead_letters=letters,
                 mail=mail,
+                shards=shards,
                 on_point=self.on_point,
                 on_poison=self._on_poison,
             )
@@ -334,9 +334,9 @@ class Worker:
         return CLEAN if job.stopping else BUG
 
 
-def routing() -> str:
-    """Fingerprint of what decides an event's shard."""
-    return fingerprint((NAMESPACES, sorted(BLOCKED), ZEROS.pattern))
+def routing(project: Project) -> str:
+    """Fingerprint of what decides an event's shard, and of what profiles may hold."""
+    return fingerprint(project.identity)
 
 
 def started(compiled: Compiled, actors: list[Actor]) -> Started:
@@ -344,7 +344,7 @@ def started(compiled: Compiled, actors: list[Actor]) -> Started:
     return Started(
         generation=actors[0].mailbox.generation,
         plan=compiled.plan.fingerprint,
-        routing=routing(),
+        routing=routing(compiled.project),
         shards=len(actors),
         at=iso_text(wall_clock_ms()),
     )

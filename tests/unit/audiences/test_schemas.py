@@ -10,7 +10,14 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from opportune.audiences import audience_file, condition_reader, events_file, settings_file, warehouse_file
+from opportune.audiences import (
+    audience_file,
+    condition_reader,
+    events_file,
+    identity_file,
+    settings_file,
+    warehouse_file,
+)
 from opportune.audiences.diagnostics import Report, Unreadable
 from opportune.audiences.durations import duration_ms
 from opportune.audiences.predicate_reader import OPERATORS
@@ -33,7 +40,7 @@ def plain(node: Node) -> Any:
     return node.value()
 
 
-@pytest.mark.parametrize("name", ["opportune", "events", "warehouse", "audiences"])
+@pytest.mark.parametrize("name", ["opportune", "events", "warehouse", "identity", "audiences"])
 def test_they_are_schemas(name: str) -> None:
     Draft202012Validator.check_schema(schema(name))
 
@@ -54,6 +61,9 @@ def test_the_example_names_its_schema_and_satisfies_it(file: Path) -> None:
 def test_their_keys_are_those_of_the_readers() -> None:
     audiences, events, tables = schema("audiences"), schema("events"), schema("warehouse")
     assert set(audiences["$defs"]["audience"]["properties"]) == set(audience_file.KEYS)
+    identity = schema("identity")
+    assert set(identity["properties"]) == set(identity_file.KEYS)
+    assert set(identity["$defs"]["namespace"]["properties"]) == set(identity_file.NAMESPACE_KEYS)
     forms = audiences["$defs"]["condition"]["anyOf"][1:]
     keys = {tuple(form["properties"]) for form in forms}
     assert keys == {*condition_reader.LEAF_KEYS.values(), condition_reader.COMBINATION_KEYS}
