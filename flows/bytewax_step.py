@@ -10,7 +10,7 @@ Not here: the graph (flows.dataflow), the work (flows.actor).
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
@@ -21,6 +21,8 @@ from flows.job import Job
 from opportune.errors import StateError
 from state.outbox import OutboxMessage
 
+BREATH = timedelta(milliseconds=2)
+"""So long the inputs have between two goes of a shard that has more to do than fits into one."""
 Item = tuple[str, tuple[int, Batch]]
 
 
@@ -124,11 +126,11 @@ class ShardStep(StatefulBatchLogic[tuple[int, Batch], list[OutboxMessage], dict[
         return ([messages] if messages else []), False
 
     def notify_at(self) -> datetime | None:
-        """At once, while there is more to do."""
+        """Soon, while there is more to do; not at once, for the engine would come back before it reads what has arrived."""
         if self._shard is None:
             return None
         actor = self._job.actors[self._shard]
-        return datetime.now(UTC) if actor.resending or actor.overdue else None
+        return datetime.now(UTC) + BREATH if actor.resending or actor.overdue else None
 
     def snapshot(self) -> dict[str, Any]:
         """Makes the shard durable; returns its fence."""

@@ -1,8 +1,10 @@
 """The profiles that a batch works on: read together, changed in memory, written together.
 
-Owns: reading heads and feature groups with as few multi-gets as possible, and packing what has changed.
-Invariant: a profile on the desk has every group that is asked for: what actions and dues surely need is read with the
-heads, the rest one by one when an evaluation asks; what is not in the store is there as None.
+Owns: reading heads and feature groups with as few multi-gets as possible, packing what has changed, and who is at hand:
+the persons of the last batches stay in memory, opened, since a few of them send most of the events.
+Invariants: a profile on the desk has every group that is asked for: what actions and dues surely need is read with the
+heads, the rest one by one when an evaluation asks; what is not in the store is there as None. A profile at hand is what
+the store has of it: whatever is changed is written by the batch that changed it; a batch that fails ends the process.
 Not here: what happens to a profile (flows.actor), key layouts (state.keys).
 """
 
@@ -24,6 +26,8 @@ from state.warehouse import WarehouseTable
 
 ARRIVAL = attrgetter("arrival")
 SHAPES_MAX = 10_000
+AT_HAND = 5_000
+"""Beyond this many profiles of a shard, those that no event came for since as many others are let go."""
 decode_head = msgspec.msgpack.Decoder(Profile).decode
 encode = msgspec.msgpack.Encoder().encode
 
@@ -72,12 +76,21 @@ class Desk:
         self.tables = [tables[name] for name in sorted(compiled.plan.columns)]
         self.profiles: dict[bytes, Profile] = {}
         self.touched: list[Profile] = []
+        self.at_hand: dict[bytes, Profile] = {}
+        self.before: dict[bytes, Profile] = {}
         self.shapes: dict[frozenset[Any], tuple[int, ...]] = {}
 
     def clear(self) -> None:
-        """Everything on the desk is put away."""
+        """Everything on the desk is put away; who is at hand stays so."""
         self.profiles = {}
         self.touched = []
+        if len(self.at_hand) > AT_HAND:
+            self.before = self.at_hand
+            self.at_hand = {}
+
+    def forget(self) -> None:
+        """Nobody is at hand any more: what the store or the tables say has changed elsewhere."""
+        self.profiles, self.touched, self.at_hand, self.before = {}, [], {}, {}
 
     def load_for(self, events: Sequence[Event]) -> dict[bytes, list[Event]]:
         """Reads the profiles of events, with the groups that their actions need.
@@ -98,16 +111,36 @@ class Desk:
             theirs.append(event)
         for theirs in mixed:
             theirs.sort(key=ARRIVAL)
-        self._bring(wanted)
+        self._take(wanted)
         return wanted
 
-    def _bring(self, wanted: Mapping[bytes, list[Event]]) -> None:
-        """Puts profiles on the desk; those that are on it stay as they are, changed or not."""
-        lacking = {profile_id: theirs for profile_id, theirs in wanted.items() if profile_id not in self.profiles}
-        if len(lacking) < len(wanted):
-            there = [(self.profiles[one], self._needed(wanted[one])) for one in wanted if one not in lacking]
-            self.open(there)
-        self._read(list(lacking), [self._needed(theirs) for theirs in lacking.values()])
+    def _take(self, wanted: Mapping[bytes, list[Event]]) -> None:
+        """Puts persons with the groups that their events need on the desk: from those at hand, else from the store."""
+        at_hand, before, profiles = self.at_hand, self.before, self.profiles
+        ids: list[bytes] = []
+        reads: list[tuple[int, ...]] = []
+        lacking: list[tuple[Profile, int]] = []
+        for profile_id, theirs in wanted.items():
+            needed = self._needed(theirs)
+            profile = at_hand.get(profile_id)
+            if profile is None:
+                # On the desk without being at hand: somebody whom the mail of this batch concerned.
+                profile = before.get(profile_id) or profiles.get(profile_id)
+                if profile is None:
+                    ids.append(profile_id)
+                    reads.append(needed)
+                    continue
+                at_hand[profile_id] = profile
+            profiles[profile_id] = profile
+            groups = profile.groups
+            lacking += [(profile, group) for group in needed if group not in groups]
+        if lacking:
+            self._fill(lacking)
+        if ids:
+            self._read(ids, reads)
+            if len(ids) <= AT_HAND:
+                for profile_id in ids:
+                    at_hand[profile_id] = profiles[profile_id]
 
     def _needed(self, theirs: list[Event]) -> tuple[int, ...]:
         """The groups that the actions of one person's events need."""
@@ -127,9 +160,17 @@ class Desk:
 
     def load(self, ids: Iterable[bytes]) -> list[Profile]:
         """Reads the heads of profiles that are not on the desk yet; returns those."""
-        missing = [profile for profile in dict.fromkeys(ids) if profile not in self.profiles]
+        at_hand, before, profiles = self.at_hand, self.before, self.profiles
+        wanted = [profile_id for profile_id in dict.fromkeys(ids) if profile_id not in profiles]
+        missing: list[bytes] = []
+        for profile_id in wanted:
+            profile = at_hand.get(profile_id) or before.get(profile_id)
+            if profile is None:
+                missing.append(profile_id)
+            else:
+                profiles[profile_id] = profile
         self._read(missing, [()] * len(missing))
-        return [self.profiles[profile] for profile in missing]
+        return [profiles[profile_id] for profile_id in wanted]
 
     def _read(self, ids: list[bytes], reads: Sequence[tuple[int, ...]]) -> None:
         if not ids:
@@ -179,11 +220,14 @@ class Desk:
 
     def open(self, wanted: Iterable[tuple[Profile, Iterable[int]]]) -> None:
         """Reads groups of profiles that are on the desk."""
-        missing = [(profile, group) for profile, groups in wanted for group in groups if group not in profile.groups]
-        if missing:
-            keys = [profile.id + self.suffixes[group] for profile, group in missing]
-            for (profile, group), value in zip(missing, self.store.get_many("profiles", keys), strict=True):
-                profile.groups[group] = value
+        lacking = [(profile, group) for profile, groups in wanted for group in groups if group not in profile.groups]
+        if lacking:
+            self._fill(lacking)
+
+    def _fill(self, lacking: list[tuple[Profile, int]]) -> None:
+        keys = [profile.id + self.suffixes[group] for profile, group in lacking]
+        for (profile, group), value in zip(lacking, self.store.get_many("profiles", keys), strict=True):
+            profile.groups[group] = value
 
     def touch(self, profile: Profile) -> None:
         """The profile will be written."""
@@ -192,13 +236,14 @@ class Desk:
             self.touched.append(profile)
 
     def store_touched(self, write: Batch) -> None:
-        """Puts what has changed into a write; the desk is of no use afterwards."""
+        """Puts what has changed into a write."""
         put, family, suffixes = write.put, self.family, self.suffixes
         for profile in self.touched:
-            profile_id, groups = profile.id, profile.groups
+            profile_id, groups, row = profile.id, profile.groups, profile.row
             for group in profile.dirty:
                 value = groups[group]
                 packed = encode_traits(value) if group == TRAITS else encode(value)
                 put(profile_id + suffixes[group], packed, family)
             profile.id = profile.row = profile.groups = profile.dirty = None
             put(profile_id, encode(profile), family)
+            profile.id, profile.row, profile.groups = profile_id, row, groups

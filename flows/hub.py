@@ -25,13 +25,14 @@ from opportune.errors import RejectedEvent, StateError
 from opportune.router import Router
 
 POLL_RECORDS = 2_000
-PACE_MS = 5
+PACE_MS = 8
 """Batches follow each other no faster than this: each costs every shard a write."""
 GATHER_MS = 1_000
 GATHER_EVENTS = 30_000
 """A batch is handed over after this time, or with so many events, however far behind the process is."""
-NEAR_MS = 50
-"""Log time this close behind the clock is no lag."""
+NEAR_MS = 500
+"""Log time this close behind the clock is no lag: what waits is handed over at once, and what arrives while the shards
+work is the next batch, larger the longer they work."""
 PASSING = frozenset({
     KafkaError._TRANSPORT,
     KafkaError._ALL_BROKERS_DOWN,

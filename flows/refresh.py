@@ -61,6 +61,7 @@ def put_in_force(
         at_ms = before.at
     now = InForce(versions, at_ms, done=False)
     _save(actor, now)
+    actor.desk.forget()
     for name, table in tables.items():
         namespace = actor.compiled.project.tables[name].namespace
         rows = table.rows(actor.shard, shards)

@@ -79,7 +79,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     directory: str = "state"
-    shards: int = 12
+    shards: int = 4
     durability: Literal["epoch", "batch"] = "epoch"
 
 

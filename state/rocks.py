@@ -35,7 +35,7 @@ from state.store import FAMILIES, Batch
 MEMTABLE_BYTES = 32 << 20
 """A family's memtable is written out at this size, or earlier when all of the process reach their common bound."""
 ARENA_BYTES = 64 << 10
-"""Memtables grow by this. The library's 1 MiB, times 12 shards of 8 families, would fill half of the common bound."""
+"""Memtables grow by this. The library's 1 MiB, times the families of all shards, would fill much of the common bound."""
 WAL_BYTES_MAX = 96 << 20
 """A shard's log: bounds what an open after a crash reads again."""
 LOG_FILE_BYTES = 1 << 20

@@ -94,7 +94,7 @@ def test_what_was_changed_comes_back(store: CountingStore) -> None:
     desk.store_touched(write)
     store.write(write)
     assert len(list(store.scan("profiles"))) == 2
-    desk.clear()
+    desk.forget()
     desk.load_for([event])
     again = desk.profiles[event.person.id]
     assert again is not profile
@@ -102,6 +102,42 @@ def test_what_was_changed_comes_back(store: CountingStore) -> None:
     assert again.identifiers == ["user_id:ann"]
     assert again.dirty is None
     assert isinstance(again.groups[number], bytes)
+
+
+def test_who_is_at_hand_is_not_read_again(store: CountingStore) -> None:
+    desk = Desk(COMPILED, store, {})
+    (event,) = events(track("A", 0))
+    desk.load_for([event])
+    profile, asked = desk.profiles[event.person.id], list(store.asked)
+    desk.clear()
+    assert desk.load([event.person.id]) == [profile]
+    desk.clear()
+    desk.load_for([event])
+    assert desk.profiles[event.person.id] is profile
+    assert store.asked == asked
+
+
+def test_who_is_at_hand_gets_groups_that_were_not_needed_before(store: CountingStore) -> None:
+    desk = Desk(COMPILED, store, {})
+    first, second = events(track("A", 0), track("C", 1))
+    desk.load_for([first])
+    lacking = reads(C) - set(desk.profiles[first.person.id].groups)
+    assert lacking
+    desk.clear()
+    desk.load_for([second])
+    assert lacking <= set(desk.profiles[first.person.id].groups)
+
+
+def test_those_beyond_the_bound_are_let_go(store: CountingStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flows.desk.AT_HAND", 3)
+    desk = Desk(COMPILED, store, {})
+    everybody = events(*(track("A", number, f"p{number}") for number in range(20)))
+    for event in everybody:
+        desk.load_for([event])
+        desk.clear()
+    assert len({**desk.at_hand, **desk.before}) <= 8
+    assert everybody[-1].person.id in {**desk.at_hand, **desk.before}
+    assert everybody[0].person.id not in {**desk.at_hand, **desk.before}
 
 
 def test_two_new_people_share_nothing() -> None:
