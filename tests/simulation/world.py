@@ -95,11 +95,10 @@ class World:
         """All mail is delivered, and all that comes of it."""
         busy = True
         while busy:
-            busy = False
-            for shard in range(self.shards):
-                while any(self.channels[shard].values()):
-                    self.append(shard)
-                busy = self.deliver(shard, 1 << 30) or busy
+            for sender in range(self.shards):
+                while any(self.channels[sender].values()):
+                    self.append(sender)
+            busy = any([self.deliver(shard, 1 << 30) for shard in range(self.shards)])
 
     def read(self, shard: int, partition: int, count: int) -> None:
         """A shard is given the next records of a partition, of which it applies those that are its own."""
