@@ -34,7 +34,7 @@ from flows.identity.letters import (
     kind_of,
 )
 from flows.identity.limits import Limits
-from flows.identity.merging import absorb, freeze, leave, state_of, thaw
+from flows.identity.merging import absorb, forget_turns, freeze, leave, state_of, thaw
 from flows.identity.notes import Notes
 from flows.identity.parts import Parts
 from flows.mail import Piece
@@ -156,7 +156,7 @@ class Graph:
     def suit(self, profile: Profile, text: str, seen: bytes = b"") -> Suit:
         """A profile's claim on an identifier."""
         strong = self.limits.strong(profile.identifiers)
-        return Suit(text, profile.id, profile.rank, strong, seen, profile.now)
+        return Suit(text, profile.id, profile.rank, strong, seen, 0, profile.now)
 
     def join(self) -> None:
         """Claims what events have brought and nobody has claimed for their profiles."""
@@ -209,7 +209,7 @@ class Graph:
         if owner == suit.claimer:
             self.send(Granted(suit.claimer, suit.text, turn))
         else:
-            self.send(Meet(owner, suit.claimer, suit.rank, suit.strong, replace(suit, seen=owner), claiming=False))
+            self.send(Meet(owner, suit.claimer, suit.rank, suit.strong, replace(suit, seen=owner, turn=turn), claiming=False))
 
     def moved(self, id_: bytes, to: bytes) -> None:
         """Remembers where events of an identifier go, if it is in this shard."""
@@ -227,25 +227,32 @@ class Graph:
             self.merged[id_] = winner
 
     def _granted(self, profile: Profile, letter: Granted) -> None:
+        """The identifier is the profile's, unless it is known to have changed hands since."""
         text = letter.text
         profile.pending = [other for other in profile.pending if other != text]
+        if letter.turn < profile.turns.get(text, 0):
+            return
+        if letter.turn:
+            profile.turns = {**profile.turns, text: letter.turn}
         if text not in profile.identifiers:
             profile.identifiers = [*profile.identifiers, text]
             self._tell(profile, "attached", text)
-        if letter.turn:
-            profile.turns = {**profile.turns, text: letter.turn}
 
     def _lost(self, profile: Profile, letter: Lost) -> None:
+        """The identifier has changed hands. The turn stays, since an older grant may still be on its way."""
         text = letter.text
-        if text in profile.identifiers and profile.turns.get(text, 0) < letter.turn:
+        if profile.turns.get(text, 0) >= letter.turn:
+            return
+        profile.turns = {**profile.turns, text: letter.turn}
+        forget_turns(profile)
+        if text in profile.identifiers:
             profile.identifiers = [other for other in profile.identifiers if other != text]
-            profile.turns = {other: turn for other, turn in profile.turns.items() if other != text}
             self._tell(profile, "lost", text)
 
     def _meet(self, profile: Profile, letter: Meet) -> None:
         suit, strong = letter.suit, self.limits.strong(profile.identifiers)
         if profile.id == letter.other:
-            self._granted(profile, Granted(profile.id, suit.text, 0))
+            self._granted(profile, Granted(profile.id, suit.text, suit.turn))
         elif self.limits.passed([*strong, *letter.strong]):
             self._oppose(profile, letter.other, suit, claiming=letter.claiming)
         elif (profile.rank, profile.id) < (letter.rank, letter.other):
@@ -274,6 +281,9 @@ class Graph:
         self.notes.join(profile.id, state.history)
         self._tell(profile, "merged", state.profile.hex())
         actor.counts["profiles"] -= 1
+        if letter.suit.text in profile.pending:
+            # Whose it was has lost it since: nobody else answers the claim.
+            self.send(Claim(self.suit(profile, letter.suit.text), take=False))
         self.send(Accept(state.profile, profile.id, now))
 
     def _accept(self, profile: Profile, letter: Accept) -> None:

@@ -28,6 +28,7 @@ class Suit(_Body, array_like=True, frozen=True, gc=False):
         rank: that of the claimer's founding namespace.
         strong: the claimer's identifiers that cannot change hands.
         seen: whose it was when its shard was asked; empty before that.
+        turn: how often it had changed hands then.
         now: the last instant of those who are concerned.
     """
 
@@ -36,6 +37,7 @@ class Suit(_Body, array_like=True, frozen=True, gc=False):
     rank: int
     strong: list[str]
     seen: bytes
+    turn: int
     now: int
 
 

@@ -21,6 +21,7 @@ from opportune.profile import ELSEWHERE, FROZEN, MOVED, NEVER, Change, Evaluate,
 from state.keys import pack_timer
 from state.store import Batch as Write
 
+TURNS_MAX = 256
 _encode = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder(list[Any]).decode
 
@@ -83,11 +84,7 @@ def absorb(
         theirs = _opened(plan, group, packed)
         profile.groups[group] = merge_group(plan, group, _opened(plan, group, profile.groups[group]), theirs)
         profile.dirty.add(group)
-    profile.identifiers = list(dict.fromkeys([*profile.identifiers, *state.identifiers]))
-    profile.pending = [
-        text for text in dict.fromkeys([*profile.pending, *state.pending]) if text not in profile.identifiers
-    ]
-    profile.turns = {**profile.turns, **state.turns}
+    unite(profile, state)
     before = set(profile.members)
     for number, handler in enumerate(evaluate):
         due = handler(profile, now, [], None)
@@ -101,6 +98,25 @@ def absorb(
         entered = audience in profile.members
         by: Any = Merged("merged_from", state.profile) if entered and audience in state.members else "event"
         out.append((profile, audience, entered, now, by))
+
+
+def unite(profile: Profile, state: State) -> None:
+    """The identifiers of both, but for those of which one side knows that they have changed hands since."""
+    ours, theirs, turns, others = profile.identifiers, state.identifiers, profile.turns, state.turns
+    kept = [text for text in ours if text in theirs or turns.get(text, 0) >= others.get(text, 0)]
+    came = [text for text in theirs if text not in ours and others.get(text, 0) >= turns.get(text, 0)]
+    profile.identifiers = [*kept, *came]
+    pending = dict.fromkeys([*profile.pending, *state.pending])
+    profile.pending = [text for text in pending if text not in profile.identifiers]
+    profile.turns = {text: max(turns.get(text, 0), others.get(text, 0)) for text in {**turns, **others}}
+    forget_turns(profile)
+
+
+def forget_turns(profile: Profile) -> None:
+    """Bounds what is kept of identifiers that have gone: only mail of the last moments asks for it."""
+    if len(profile.turns) > TURNS_MAX:
+        gone = [text for text in profile.turns if text not in profile.identifiers][: len(profile.turns) - TURNS_MAX]
+        profile.turns = {text: turn for text, turn in profile.turns.items() if text not in gone}
 
 
 def leave(profile: Profile, winner: bytes, now: int, desk: Desk, write: Write, out: list[Change]) -> None:

@@ -23,7 +23,7 @@ from tests.oracle.identity import Resolver
 from tests.simulation.people import STEP_MS, Crowd
 from tests.simulation.world import World
 
-SEEDS = [int(os.environ["OPPORTUNE_SEED"])] if "OPPORTUNE_SEED" in os.environ else range(int(os.environ.get("OPPORTUNE_SEEDS", "40")))
+SEEDS = [int(os.environ["OPPORTUNE_SEED"])] if "OPPORTUNE_SEED" in os.environ else range(int(os.environ.get("OPPORTUNE_SEEDS", "300")))
 AUDIENCES = {
     "often": happened("A", times=predicate(gte=3), within_ms=60 * STEP_MS),
     "ever": happened("B", times=predicate(gte=2)),
