@@ -1,7 +1,8 @@
 """The profiles that a batch works on: read together, changed in memory, written together.
 
 Owns: reading heads and feature groups with as few multi-gets as possible, packing what has changed, and who is at hand:
-the persons of the last batches stay in memory, opened, since a few of them send most of the events.
+the persons of the last batches stay in memory, opened, since a few of them send most of the events; bounded by count and
+by bytes. Whoever changes a profile in the store past the desk says so with ``evict``.
 Invariants: a profile on the desk has every group that is asked for: what actions and dues surely need is read with the
 heads, the rest one by one when an evaluation asks; what is not in the store is there as None. A profile at hand is what
 the store has of it: whatever is changed is written by the batch that changed it; a batch that fails ends the process.
@@ -28,6 +29,8 @@ ARRIVAL = attrgetter("arrival")
 SHAPES_MAX = 10_000
 AT_HAND = 5_000
 """Beyond this many profiles of a shard, those that no event came for since as many others are let go."""
+AT_HAND_BYTES = 8 << 20
+"""The same, beyond so many bytes read and written of them since: opened, they take about five times the room."""
 decode_head = msgspec.msgpack.Decoder(Profile).decode
 encode = msgspec.msgpack.Encoder().encode
 
@@ -78,19 +81,26 @@ class Desk:
         self.touched: list[Profile] = []
         self.at_hand: dict[bytes, Profile] = {}
         self.before: dict[bytes, Profile] = {}
+        self.moved_bytes = 0
         self.shapes: dict[frozenset[Any], tuple[int, ...]] = {}
 
     def clear(self) -> None:
         """Everything on the desk is put away; who is at hand stays so."""
         self.profiles = {}
         self.touched = []
-        if len(self.at_hand) > AT_HAND:
+        if len(self.at_hand) > AT_HAND or self.moved_bytes > AT_HAND_BYTES:
             self.before = self.at_hand
             self.at_hand = {}
+            self.moved_bytes = 0
+
+    def evict(self, profile_id: bytes) -> None:
+        """A profile is no longer what the store has of it, or is gone: the next batch reads it anew."""
+        self.at_hand.pop(profile_id, None)
+        self.before.pop(profile_id, None)
 
     def forget(self) -> None:
         """Nobody is at hand any more: what the store or the tables say has changed elsewhere."""
-        self.profiles, self.touched, self.at_hand, self.before = {}, [], {}, {}
+        self.profiles, self.touched, self.at_hand, self.before, self.moved_bytes = {}, [], {}, {}, 0
 
     def load_for(self, events: Sequence[Event]) -> dict[bytes, list[Event]]:
         """Reads the profiles of events, with the groups that their actions need.
@@ -180,7 +190,9 @@ class Desk:
         for profile_id, groups in zip(ids, reads, strict=True):
             keys.append(profile_id)
             keys += [profile_id + suffixes[group] for group in groups]
-        values = iter(self.store.get_many("profiles", keys))
+        found = self.store.get_many("profiles", keys)
+        self.moved_bytes += sum(map(len, filter(None, found)))
+        values = iter(found)
         profiles = self.profiles
         for profile_id, groups in zip(ids, reads, strict=True):
             head = next(values)
@@ -228,6 +240,8 @@ class Desk:
         keys = [profile.id + self.suffixes[group] for profile, group in lacking]
         for (profile, group), value in zip(lacking, self.store.get_many("profiles", keys), strict=True):
             profile.groups[group] = value
+            if value is not None:
+                self.moved_bytes += len(value)
 
     def touch(self, profile: Profile) -> None:
         """The profile will be written."""
@@ -238,12 +252,15 @@ class Desk:
     def store_touched(self, write: Batch) -> None:
         """Puts what has changed into a write."""
         put, family, suffixes = write.put, self.family, self.suffixes
+        written = 0
         for profile in self.touched:
             profile_id, groups, row = profile.id, profile.groups, profile.row
             for group in profile.dirty:
                 value = groups[group]
                 packed = encode_traits(value) if group == TRAITS else encode(value)
                 put(profile_id + suffixes[group], packed, family)
+                written += len(packed)
             profile.id = profile.row = profile.groups = profile.dirty = None
             put(profile_id, encode(profile), family)
             profile.id, profile.row, profile.groups = profile_id, row, groups
+        self.moved_bytes += written

@@ -1,5 +1,5 @@
 """The reference evaluator: every membership change, recomputed from the full log. It defines what is correct."""
 
-from tests.oracle.history import Change, Outcome, Record, Tables, live, replay
+from tests.oracle.history import Change, Outcome, Record, Refresh, Tables, live, replay
 
-__all__ = ["Change", "Outcome", "Record", "Tables", "live", "replay"]
+__all__ = ["Change", "Outcome", "Record", "Refresh", "Tables", "live", "replay"]

@@ -17,7 +17,9 @@ from typing import NamedTuple, TypeAlias
 from opportune.identity import ProfileId, profile_id
 from opportune.project import Project
 from tests.oracle.evaluator import Definitions, Occurrence, Row, World, instants_of_time
+from tests.oracle.loaded import definition_of
 from tests.oracle.messages import Message, Refused, read_message
+from tests.oracle.tree import Definition
 
 VERSIONS_A_MS = 1024
 Tables: TypeAlias = Mapping[str, Mapping[str, Row]]
@@ -49,12 +51,27 @@ class Change(NamedTuple):
     version: int
 
 
+class Refresh(NamedTuple):
+    """Tables that come into force at an instant, in milliseconds; those that are not named stay as they are."""
+
+    at_ms: int
+    tables: Tables
+
+
+class Enforced(NamedTuple):
+    """A row of a person, or None, in force from an instant on (None: from before the first event)."""
+
+    at_ms: int | None
+    table: str
+    row: Row | None
+
+
 @dataclass
 class Person:
-    """What is known of one profile: when it was founded (None: by rows), its rows, the events applied to it."""
+    """What is known of one profile: the event that founded it (None: rows did), its rows, the events applied to it."""
 
     founded_ms: int | None
-    rows: dict[str, Row] = field(default_factory=dict)
+    rows: list[Enforced] = field(default_factory=list)
     events: list[Occurrence] = field(default_factory=list)
     last_now_ms: int | None = None
     used: dict[str, int] = field(default_factory=dict)
@@ -79,7 +96,7 @@ class Outcome:
 
 
 def live(
-    project: Project,
+    project: Project | Definition,
     records: Iterable[Record],
     end_ms: int,
     tables: Tables | None = None,
@@ -88,7 +105,7 @@ def live(
     """The changes of a log that arrives over time.
 
     Args:
-        project: the definitions.
+        project: the definitions, loaded by the engine or read by the reference evaluator.
         records: in the order in which they are applied; arrivals in milliseconds since the epoch.
         end_ms: time goes on to here, exclusive.
         tables: warehouse rows.
@@ -102,22 +119,25 @@ def live(
 
 
 def replay(
-    project: Project,
+    project: Project | Definition,
     raws: Iterable[bytes],
     until_ms: int | None = None,
     tables: Tables | None = None,
     wall_ms: int | None = None,
+    refreshes: Iterable[Refresh] = (),
 ) -> Outcome:
     """The changes of files of events, which have no arrivals.
 
     Args:
-        project: the definitions.
+        project: the definitions, loaded by the engine or read by the reference evaluator.
         raws: the records in arrival order.
         until_ms: time goes on to here, inclusive; None: to the last event's time.
         tables: warehouse rows; what they alone cause is at the first event's time, without events at the end of time.
         wall_ms: the clock, where time ends if there are neither events nor ``until_ms``; None: then nothing changes.
+        refreshes: tables that come into force later, in order of instant.
     """
     log = _Log(project, tables or {}, until_ms)
+    log.refreshes = list(refreshes)
     for raw in raws:
         log.take(Record(None, raw))
     ends = (until_ms, log.watermark_ms, wall_ms)
@@ -128,24 +148,38 @@ class _Log:
     """The log so far: who exists, what was applied to whom and when."""
 
     def __init__(
-        self, project: Project, tables: Tables, until_ms: int | None = None, first_ms: int | None = None
+        self, project: Project | Definition, tables: Tables, until_ms: int | None = None, first_ms: int | None = None
     ) -> None:
-        self.definitions = Definitions(project.audiences)
-        self.settings = project.settings
+        self.definition = project if isinstance(project, Definition) else definition_of(project)
+        self.definitions = Definitions(self.definition)
         self.until_ms = until_ms
         self.watermark_ms: int | None = None
         self.first_ms = first_ms
         self.outcome = Outcome()
         self.people: dict[ProfileId, Person] = {}
-        for table, rows in tables.items():
-            for key, row in rows.items():
-                person = self.people.setdefault(profile_id(project.tables[table].namespace, key), Person(None))
-                person.rows[table] = row
+        self.refreshes: list[Refresh] = []
+        self.come_into_force(Refresh(None, tables))  # type: ignore[arg-type]  # before the first event
+
+    def come_into_force(self, refresh: Refresh) -> None:
+        """Gives everybody the rows of these tables; who has none any more loses theirs."""
+        for table, rows in refresh.tables.items():
+            keys = {profile_id(self.definition.namespaces[table], key): row for key, row in rows.items()}
+            having = {profile for profile, person in self.people.items() if any(r.table == table for r in person.rows)}
+            for profile in sorted(having | keys.keys()):
+                person = self.people.setdefault(profile, Person(None))
+                person.rows.append(Enforced(refresh.at_ms, table, keys.get(profile)))
+
+    def refresh_until(self, now_ms: int) -> None:
+        """What is due by now comes into force, before the events of now."""
+        while self.refreshes and self.refreshes[0].at_ms <= now_ms:
+            if self.first_ms is None:
+                self.first_ms = self.refreshes[0].at_ms
+            self.come_into_force(self.refreshes.pop(0))
 
     def take(self, record: Record) -> None:
         """Reads one record and applies it, or counts why not."""
         try:
-            message = read_message(record.raw, self.settings.event_bytes_max)
+            message = read_message(record.raw, self.definition.event_bytes_max)
             self.apply(message, record.arrival_ms, record.batch)
         except Refused as reason:
             self.outcome.refused[str(reason)] += 1
@@ -158,8 +192,8 @@ class _Log:
             self.outcome.beyond_until += 1
             return
         now_ms = self.now_of(person, time_ms, arrival_ms)
-        if time_ms < now_ms - self.settings.clock.lateness_ms:
-            by_arrival = arrival_ms is not None and time_ms >= arrival_ms - self.settings.clock.lateness_ms
+        if time_ms < now_ms - self.definition.lateness_ms:
+            by_arrival = arrival_ms is not None and time_ms >= arrival_ms - self.definition.lateness_ms
             self.outcome.late_for_person += by_arrival and not self.definitions.is_in_plan(message)
             raise Refused("too_late")
         if person is not None and self.is_duplicate(person, message, now_ms):
@@ -168,6 +202,8 @@ class _Log:
         self.outcome.clamped += clamped
         if arrival_ms is None:
             self.watermark_ms = now_ms
+            self.refresh_until(now_ms)
+            person = self.people.get(message.profile)
         if self.first_ms is None:
             self.first_ms = now_ms
         if person is None:
@@ -177,7 +213,7 @@ class _Log:
         person.last_now_ms = now_ms
         matched = self.definitions.matched(message)
         traits = {name: value for name, value in message.traits().items() if name in self.definitions.traits}
-        if message.message_id is not None and (matched or traits):
+        if message.message_id is not None and (matched or traits or self.definitions.sessions):
             person.used[message.message_id] = now_ms
         person.events.append(Occurrence(now_ms, batch, time_ms, matched, traits))
 
@@ -204,10 +240,12 @@ class _Log:
         """Whether the person has used this message id less than the period before now."""
         if message.message_id not in person.used:
             return False
-        return now_ms - person.used[message.message_id] < self.settings.dedupe.period_ms
+        return now_ms - person.used[message.message_id] < self.definition.dedupe_ms
 
     def finish(self, last_ms: int | None) -> Outcome:
         """All changes up to ``last_ms``, inclusive."""
+        if last_ms is not None:
+            self.refresh_until(last_ms)
         rows_ms = last_ms if self.first_ms is None else self.first_ms
         for profile, person in self.people.items():
             if last_ms is not None and rows_ms is not None:
@@ -223,29 +261,39 @@ def _changes(
     definitions: Definitions, profile: ProfileId, person: Person, rows_ms: int, last_ms: int
 ) -> Iterator[Change]:
     """The changes of one person, from the full log, at every instant at which anything can change."""
-    events = [*person.events]
+    events, rows = (
+        [*person.events],
+        [each._replace(at_ms=rows_ms) if each.at_ms is None else each for each in person.rows],
+    )
     event_instants = {(event.now_ms, event.batch) for event in events}
-    start_ms = rows_ms if person.founded_ms is None else person.founded_ms
-    by_time = {at for at in instants_of_time(definitions, events) if at > start_ms}
-    if person.founded_ms is None:
-        by_time.add(start_ms)
-    by_time -= {at for at, _ in event_instants}
-    by_rows = World(definitions, person.rows).members(start_ms) if person.founded_ms is None else frozenset()
-    world = World(definitions, person.rows)
+    refreshed = {each.at_ms for each in rows if each.at_ms is not None}
+    start_ms = min(refreshed) if person.founded_ms is None else person.founded_ms
+    by_time = {at for at in instants_of_time(definitions, events, _all(rows), start_ms, last_ms) if at > start_ms}
+    by_time = (by_time | refreshed) - {at for at, _ in event_instants}
+    world = World(definitions, {})
     members: frozenset[str] = frozenset()
     version = 0
     for at, batch in sorted({*event_instants, *((at, -1) for at in by_time)}):
         if at > last_ms:
             break
+        before = members
+        if world.enforce([each for each in rows if each.at_ms == at]) or (at == start_ms and person.founded_ms is None):
+            members = world.members(at)
+        alone = members ^ before
         while events and (events[0].now_ms, events[0].batch) <= (at, batch):
             world.arrive(events.pop(0))
         after = world.members(at)
-        for audience in sorted(after ^ members):
-            alone = at == start_ms and audience in by_rows & after
-            cause = "attribute" if alone else "event" if batch >= 0 else "time"
+        for audience in sorted(after ^ before):
+            by_rows = audience in alone and audience not in after ^ members
+            cause = "attribute" if by_rows else "event" if batch >= 0 else "time"
             version = max(version + 1, at * VERSIONS_A_MS)
             yield Change(at, profile.hex(), audience, "entered" if audience in after else "exited", cause, version)
         members = after
+
+
+def _all(rows: list[Enforced]) -> dict[str, Row]:
+    """All rows that a person ever had."""
+    return {f"{number} {each.table}": each.row for number, each in enumerate(rows) if each.row is not None}
 
 
 def _members(changes: Iterable[Change]) -> dict[str, frozenset[str]]:

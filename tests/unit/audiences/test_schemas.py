@@ -16,6 +16,8 @@ from opportune.audiences import (
     events_file,
     identity_file,
     settings_file,
+    story_file,
+    story_rows,
     warehouse_file,
 )
 from opportune.audiences.diagnostics import Report, Unreadable
@@ -40,7 +42,7 @@ def plain(node: Node) -> Any:
     return node.value()
 
 
-@pytest.mark.parametrize("name", ["opportune", "events", "warehouse", "identity", "audiences"])
+@pytest.mark.parametrize("name", ["opportune", "events", "warehouse", "identity", "audiences", "stories"])
 def test_they_are_schemas(name: str) -> None:
     Draft202012Validator.check_schema(schema(name))
 
@@ -72,6 +74,12 @@ def test_their_keys_are_those_of_the_readers() -> None:
     assert list(events["$defs"]["model"]["properties"]) == list(events_file.MODEL_KEYS)
     assert events["$defs"]["model"]["properties"]["type"]["enum"] == list(events_file.CALL_TYPES)
     assert set(tables["$defs"]["table"]["properties"]) == set(warehouse_file.TABLE_KEYS)
+
+
+def test_the_keys_of_stories_are_those_of_their_reader() -> None:
+    defined = schema("stories")["$defs"]
+    assert set(defined["story"]["properties"]) == set(story_file.STORY_KEYS)
+    assert set(defined["row"]["properties"]) == set(story_rows.ROW_KEYS)
 
 
 def test_the_keys_of_settings_are_those_of_their_reader() -> None:

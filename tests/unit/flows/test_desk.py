@@ -140,6 +140,47 @@ def test_those_beyond_the_bound_are_let_go(store: CountingStore, monkeypatch: py
     assert everybody[0].person.id not in {**desk.at_hand, **desk.before}
 
 
+def test_many_bytes_are_let_go_earlier(store: CountingStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = Desk(COMPILED, store, {})
+    first, other = events(track("A", 0, "p0"), track("A", 1, "p1"))
+    person = first.person.id
+
+    def wrote(event: Event) -> None:
+        """A batch in which one person's group is changed."""
+        desk.load_for([event])
+        profile = desk.profiles[event.person.id]
+        desk.touch(profile)
+        (group,) = reads(A)
+        profile.groups[group] = [[1] * 100]
+        profile.dirty.add(group)
+        write = store.batch()
+        desk.store_touched(write)
+        store.write(write)
+        desk.clear()
+
+    wrote(first)
+    wrote(other)
+    assert person in desk.at_hand
+    monkeypatch.setattr("flows.desk.AT_HAND_BYTES", 100)
+    wrote(other)
+    assert person in desk.before
+    wrote(other)
+    assert person not in {**desk.at_hand, **desk.before}
+    assert other.person.id in {**desk.at_hand, **desk.before}
+
+
+def test_who_is_evicted_is_read_again(store: CountingStore) -> None:
+    desk = Desk(COMPILED, store, {})
+    (event,) = events(track("A", 0))
+    desk.load_for([event])
+    profile = desk.profiles[event.person.id]
+    desk.clear()
+    desk.evict(event.person.id)
+    desk.evict(b"n" * 16)
+    desk.load_for([event])
+    assert desk.profiles[event.person.id] is not profile
+
+
 def test_two_new_people_share_nothing() -> None:
     one, two = Profile(), Profile()
     one.members.add(1)
