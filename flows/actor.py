@@ -23,6 +23,7 @@ from flows.dead_letters import DeadLetters
 from flows.desk import Desk
 from flows.identity import Graph, used_by_absorbed
 from flows.mail import LOCAL_TOPICS, Incoming, Mailbox, MailTopics
+from flows.refresh import Refresh, Snapshots
 from flows.timers import Timers
 from opportune.compiled import Compiled
 from opportune.decode import Event
@@ -62,6 +63,7 @@ class Actor:
         dead_letters: makes records of refused events.
         mail: the topics of mail and decisions.
         shards: how many there are.
+        snapshots: opens the tables that later decisions put in force.
         on_point: called with the name of a point of the work; tests kill the process there.
         on_poison: called with the record of an event whose work raised, and the error.
 
@@ -81,6 +83,7 @@ class Actor:
         dead_letters: DeadLetters,
         mail: MailTopics = LOCAL_TOPICS,
         shards: int = 1,
+        snapshots: Snapshots | None = None,
         on_point: Callable[[str], None] = ignore,
         on_poison: Callable[[Any, BaseException], None] = ignore,
     ) -> None:
@@ -106,6 +109,7 @@ class Actor:
         self.evaluate = compiled.program.evaluate
         self.members = store.family("members")
         self.meta = store.family("meta")
+        self.refresh = Refresh(self, tables, snapshots)
         self.time_ms = 0
         self.saved_ms = 0
         self.moved = False
@@ -118,11 +122,12 @@ class Actor:
         self.refused: dict[str, int] = {}
         self.graph = Graph(self, shards)
 
-    def apply(self, batch: Batch) -> list[OutboxMessage]:
+    def apply(self, batch: Batch, *, quiet: bool = False) -> list[OutboxMessage]:
         """Does all that a batch asks for.
 
         Args:
             batch: events, refused records, and how far the inputs are read.
+            quiet: whether there is time for some of those whom a new warehouse snapshot concerns.
 
         Returns:
             What is to be sent; it is in the outbox already.
@@ -140,13 +145,18 @@ class Actor:
         write = self.store.batch()
         self.desk.clear()
         self.graph.begin(out, refused, write)
+        self.refresh.turn(self.time_ms)
         if batch.mail:
             refused += self.incoming.take(batch.mail, self.positions, write)
             self.graph.end()
+            for versions in self.decisions.snapshots():
+                self.refresh.decide(versions, self.time_ms or batch.time_ms)
         if events:
             self.graph.apply(events)
         self.time_ms = max(self.time_ms, batch.time_ms)
         self._sweep(out, write)
+        if quiet:
+            self.refresh.slice(out)
         self._advance(batch.spans)
         for _, refusal in refused:
             self.refused[refusal.reason] = self.refused.get(refusal.reason, 0) + 1
@@ -159,12 +169,12 @@ class Actor:
 
     @property
     def overdue(self) -> bool:
-        """Whether timers are due that the last sweep left for later."""
-        return self.timers.next_due < self.time_ms
+        """Whether there is work that was left for later: timers that are due, people whom a snapshot concerns."""
+        return self.timers.next_due < self.time_ms or self.refresh.busy
 
     def sweep(self) -> list[OutboxMessage]:
-        """Fires some of the timers that are due; as ``apply`` of an empty batch."""
-        return self.apply(Batch(self.time_ms, [], []))
+        """Does some of what was left for later; as ``apply`` of an empty batch."""
+        return self.apply(Batch(self.time_ms, [], []), quiet=True)
 
     def _covered(self, spans: Sequence[Span]) -> dict[tuple[str | None, int | None], int]:
         """Of the partitions of which something is applied beyond the batch's start: the offset to go on from."""
@@ -191,6 +201,7 @@ class Actor:
             graph.redirect(events)
         wanted = desk.load_for(events)
         profiles = desk.profiles
+        self.refresh.meet(wanted, out)
         desk.open_due(profiles.values(), max(map(ARRIVAL, events)))
         hashes = [
             hash_id(event.messageId.encode()) ^ event.person.salt
@@ -287,6 +298,7 @@ class Actor:
         desk = self.desk
         ids = [decode_timer(key)[1] for key in keys]
         desk.load(ids)
+        self.refresh.meet(ids, out)
         swept = [desk.profiles[profile_id] for profile_id in dict.fromkeys(ids)]
         desk.open_due(swept, self.time_ms - 1)
         for key in keys:
@@ -307,7 +319,7 @@ class Actor:
         if mailbox.outgoing:
             messages = [*messages, *mailbox.outgoing]
         due = self.time_ms - self.saved_ms >= SAVE_MS and (self.moved or self.outbox.trimmable)
-        if not (desk.touched or messages or due or mailbox.wrote):
+        if not (desk.touched or messages or due or mailbox.wrote or self.refresh.unsaved):
             return []
         for profile in desk.touched:
             self.timers.arm(profile, write)
@@ -333,6 +345,7 @@ class Actor:
             write.put(META_APPLIED, self.positions.encode(), self.meta)
             self.moved = False
         self.decisions.save(write)
+        self.refresh.save(write)
         return self.mailbox.save(write)
 
     @property

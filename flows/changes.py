@@ -7,6 +7,7 @@ Not here: the shape of a record (opportune.membership), sending (flows.sinks).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from msgspec.json import Encoder
@@ -19,6 +20,7 @@ from opportune.identity import slot_of
 from opportune.membership import next_version
 from opportune.profile import Change
 from state.outbox import OutboxMessage
+from state.warehouse import VERSION_DIGITS
 
 encode = Encoder().encode
 WORDS = ("exited", "entered")
@@ -47,6 +49,16 @@ def net(changes: list[Change]) -> list[Change]:
         if kept.pop(key, None) is None:
             kept[key] = change
     return sorted(kept.values(), key=lambda change: (change[3], change[0].id, change[1]))
+
+
+class AttributeCause:
+    """What did a change: a snapshot. ``json``: what the record of the change says of it."""
+
+    __slots__ = ("json",)
+
+    def __init__(self, versions: Mapping[str, str]) -> None:
+        told = {name: version for name, version in versions.items() if len(version) == VERSION_DIGITS}
+        self.json = b',"snapshot":' + encode(told) if told else b""
 
 
 class ChangeWriter:
@@ -119,7 +131,7 @@ def identifiers_of(identifiers: list[str]) -> dict[str, list[str]]:
 
 
 def cause_of(by: Any) -> tuple[bytes, bytes]:
-    """The cause of a change, and the JSON of what there is to say of it: the event's message id, the other profile."""
+    """The cause of a change, and the JSON of what it is known by: a message id, the other profile, a snapshot's version."""
     if by is None:
         return b"time", b""
     if isinstance(by, Merged):
@@ -127,4 +139,6 @@ def cause_of(by: Any) -> tuple[bytes, bytes]:
         return b"merged", b',"%s":%s' % (by.field.encode(), other)
     if isinstance(by, str):
         return by.encode(), b""
+    if isinstance(by, AttributeCause):
+        return b"attribute", by.json
     return b"event", b',"event_id":' + encode(by.messageId) if by.messageId else b""

@@ -1,20 +1,22 @@
 """The control topic: the one log of what is decided from outside, read whole by every shard.
 
 Owns: the layout of its records, and what a shard knows from them. A record is one JSON object. ``version`` and ``kind``
-are in every version of the layout; this version writes and reads one kind::
+are in every version of the layout; this version writes and reads two kinds::
 
     {"version": 1, "kind": "started", "generation": 1, "plan": text, "routing": text, "shards": 12, "at": instant}
+    {"version": 1, "kind": "snapshot", "generation": 1, "tables": {name: version}, "at": instant}
 
 ``started``: a process runs the shards, in this generation of their state. Each process appends one when its shards are
 open. A shard keeps the last one; one of a newer generation says that the state went on elsewhere (a restored checkpoint),
 so that this process is one of the past and stops.
+``snapshot``: these versions of warehouse tables come into force; what a shard does then is flows.refresh's.
 Invariant: the value ``started`` of the meta family is written together with the position behind its record.
 Not here: reading the topic (flows.hub), the mail of shards (flows.mail), what later decisions do (their own rooms).
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import msgspec
 
@@ -25,7 +27,7 @@ from state.store import Batch as Write
 from state.store import Store
 
 CONTROL_VERSION = 1
-KINDS = frozenset({"started"})
+KINDS = frozenset({"started", "snapshot"})
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
@@ -51,6 +53,27 @@ class Started(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     at: str
 
 
+class SnapshotDecision(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Snapshots of warehouse tables come into force.
+
+    Args:
+        version: of the layout.
+        kind: ``snapshot``.
+        generation: of the state.
+        tables: the versions, by table.
+        at: when it was decided, by the clock of the process; for people, nothing depends on it.
+    """
+
+    version: int = CONTROL_VERSION
+    kind: Literal["snapshot"] = "snapshot"
+    generation: int
+    tables: dict[str, str]
+    at: str
+
+
+Decision: TypeAlias = Started | SnapshotDecision
+
+
 class _Head(msgspec.Struct):
     """What every version of every record has."""
 
@@ -60,14 +83,15 @@ class _Head(msgspec.Struct):
 
 _decode_head = msgspec.json.Decoder(_Head).decode
 _decode_started = msgspec.json.Decoder(Started).decode
+_decode_snapshot = msgspec.json.Decoder(SnapshotDecision).decode
 
 
-def encode_decision(decision: Started) -> bytes:
+def encode_decision(decision: Decision) -> bytes:
     """The value of a control record."""
     return msgspec.json.encode(decision)
 
 
-def decode_decision(value: bytes) -> Started:
+def decode_decision(value: bytes) -> Decision:
     """Reads a control record.
 
     Raises:
@@ -80,12 +104,12 @@ def decode_decision(value: bytes) -> Started:
             raise from_newer_version(f"a record of the control topic (kind {head.kind[:40]!r}, version {head.version})")
         if head.version < 1:
             raise RejectedEvent("bad_mail", f"no version of Opportune writes version {head.version}")
-        return _decode_started(value)
+        return _decode_snapshot(value) if head.kind == "snapshot" else _decode_started(value)
     except _UNREADABLE as error:
         raise RejectedEvent("bad_mail", f"not a control record: {error}") from error
 
 
-def control_message(topic: str, decision: Started) -> OutboxMessage:
+def control_message(topic: str, decision: Decision) -> OutboxMessage:
     """The message that appends a decision to the control topic."""
     return OutboxMessage(topic, 0, None, encode_decision(decision), [])
 
@@ -108,11 +132,12 @@ class Decisions:
         self._meta = store.family("meta")
         self._generation = generation
         self._unsaved: bytes | None = None
+        self._snapshots: list[dict[str, str]] = []
         self.started: Started | None = None
         kept = store.get("meta", META_STARTED)
         if kept is not None:
             try:
-                self.started = decode_decision(kept)
+                self.started = _decode_started(kept) if isinstance(decode_decision(kept), Started) else None
             except RejectedEvent as error:
                 raise StateError(
                     f"the state of this shard is damaged: what it keeps of the control topic is not readable ({error}). "
@@ -133,7 +158,15 @@ class Decisions:
         decision = decode_decision(value)
         if decision.generation > self._generation:
             raise superseded(f"the control topic, at {decision.at},", decision.generation, self._generation)
-        self.started, self._unsaved = decision, value
+        if isinstance(decision, SnapshotDecision):
+            self._snapshots.append(decision.tables)
+        else:
+            self.started, self._unsaved = decision, value
+
+    def snapshots(self) -> list[dict[str, str]]:
+        """The versions of tables that were decided since this was asked last, in order."""
+        taken, self._snapshots = self._snapshots, []
+        return taken
 
     def save(self, write: Write) -> None:
         """Puts what is not yet kept into a write, which moves the position too."""

@@ -56,6 +56,14 @@ def groups_of(store: Store, suffixes: list[bytes]) -> type[Groups]:
     return StoredGroups
 
 
+def rows_of(tables: Sequence[WarehouseTable], ids: Sequence[bytes]) -> Sequence[Any]:
+    """What ``Profile.row`` is for each id; see the attribute expressions of opportune.audiences.conditions."""
+    rows = [table.lookup(ids) for table in tables]
+    if len(rows) == 1:
+        return rows[0]
+    return list(zip(*rows, strict=True)) if rows else [None] * len(ids)
+
+
 class Desk:
     """The profiles of one batch.
 
@@ -76,13 +84,23 @@ class Desk:
         self.handlers = compiled.plan.handlers
         self.suffixes = [U16(group.number) for group in compiled.plan.groups]
         self.groups = groups_of(store, self.suffixes)
-        self.tables = [tables[name] for name in sorted(compiled.plan.columns)]
+        self.columns = compiled.plan.columns
+        self.tables = self.used(tables)
         self.profiles: dict[bytes, Profile] = {}
         self.touched: list[Profile] = []
         self.at_hand: dict[bytes, Profile] = {}
         self.before: dict[bytes, Profile] = {}
         self.moved_bytes = 0
         self.shapes: dict[frozenset[Any], tuple[int, ...]] = {}
+
+    def use(self, tables: Mapping[str, WarehouseTable]) -> None:
+        """From now on profiles are read with the rows of these tables."""
+        self.tables = self.used(tables)
+        self.forget()
+
+    def used(self, tables: Mapping[str, WarehouseTable]) -> list[WarehouseTable]:
+        """Those that conditions read, in the order of a profile's row."""
+        return [tables[name] for name in sorted(self.columns)]
 
     def clear(self) -> None:
         """Everything on the desk is put away; who is at hand stays so."""
@@ -205,15 +223,10 @@ class Desk:
             self._join(ids)
 
     def _join(self, ids: list[bytes]) -> None:
-        """The warehouse rows of profiles; see the attribute expressions of opportune.audiences.conditions."""
-        rows = [table.lookup(ids) for table in self.tables]
+        """The warehouse rows of profiles, looked up together."""
         profiles = self.profiles
-        if len(rows) == 1:
-            for profile_id, row in zip(ids, rows[0], strict=True):
-                profiles[profile_id].row = row
-        else:
-            for profile_id, row in zip(ids, zip(*rows, strict=True), strict=True):
-                profiles[profile_id].row = row
+        for profile_id, row in zip(ids, rows_of(self.tables, ids), strict=True):
+            profiles[profile_id].row = row
 
     def open_due(self, profiles: Iterable[Profile], until_ms: int) -> None:
         """Reads the groups that firing needs, for profiles of which something is due up to an instant, inclusive."""

@@ -13,13 +13,16 @@ from typing import Any
 from flows.actor import Actor
 from flows.batch import Batch
 from flows.careful import CarefulConsumer
+from flows.control import SnapshotDecision, control_message
 from flows.delivery import Delivery
 from flows.hub import Hub
 from flows.metrics import Metrics
+from flows.refresher import TableRefreshes
 from flows.shard_keys import shard_key
 from flows.topic_watch import TopicWatch
 from flows.watchdog import Watchdog
-from opportune.clock import monotonic_ms
+from opportune.clock import monotonic_ms, wall_clock_ms
+from opportune.event import iso_text
 
 EPOCH_EVENTS_MAX = 2_000_000
 """So many records are read in one epoch at most: what is under way between two commits is bounded."""
@@ -45,6 +48,8 @@ class Job:
         restart: why the job should be started again at once, if it should.
         error: the first error that was raised in the flow; the engine wraps what it passes on.
         end: ends the process at the first error, before the engine makes a panic of it.
+        refreshes: finds newer warehouse snapshots; None where there are no tables.
+        control: the name of the control topic, where they are announced.
     """
 
     def __init__(
@@ -67,6 +72,8 @@ class Job:
         self.restart: str | None = None
         self.error: BaseException | None = None
         self.delivery: Delivery | None = None
+        self.refreshes: TableRefreshes | None = None
+        self.control = ""
         self.end: Callable[[BaseException], None] | None = None
         self.under_way = 0
         self.epoch_start = 0
@@ -77,6 +84,7 @@ class Job:
         self.watchdog.feed()
         if self.watch is not None and self.restart is None:
             self.restart = self.watch.added()
+        self._announce()
         if self.under_way or self.hub.records - self.epoch_start >= EPOCH_EVENTS_MAX:
             return []
         batches = self.hub.gather()
@@ -90,6 +98,14 @@ class Job:
         if self.careful is not None:
             self.under_way = len(batches)
         return [(self.keys[shard], (shard, batch)) for shard, batch in batches]
+
+    def _announce(self) -> None:
+        """Decides that newer snapshots come into force."""
+        found = self.refreshes.announcements() if self.refreshes is not None else {}
+        if found and self.delivery is not None:
+            generation = self.actors[0].mailbox.generation
+            decision = SnapshotDecision(generation=generation, tables=found, at=iso_text(wall_clock_ms()))
+            self.delivery.produce([control_message(self.control, decision)])
 
     def applied(self) -> None:
         """A shard has applied its batch."""
@@ -158,4 +174,7 @@ class Job:
 
 def snapshot_of(job: Job, now_ms: int) -> dict[str, Any]:
     """The status file's content."""
-    return job.count().snapshot(now_ms)
+    status = job.count().snapshot(now_ms)
+    if job.refreshes is not None:
+        status["warehouse"] = job.refreshes.status()
+    return status

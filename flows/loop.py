@@ -16,9 +16,10 @@ import msgspec
 from flows.actor import Actor
 from flows.batch import Batch, LocalRecord, Mail, Span
 from flows.changes import ChangeWriter
+from flows.control import SnapshotDecision, encode_decision
 from flows.dead_letters import DeadLetters
 from flows.mail import LOCAL_TOPICS
-from flows.refresh import put_in_force
+from flows.refresh import in_force, put_in_force, versions_of
 from flows.replay_changes import decode_change
 from opportune.clock import Clock, wall_clock_ms
 from opportune.compiled import Compiled
@@ -28,7 +29,7 @@ from opportune.router import Router
 from state.memory import MemoryStore
 from state.outbox import OutboxMessage
 from state.store import Store
-from state.warehouse import WarehouseTable
+from state.warehouse import WarehouseTable, version_text
 
 
 class Arrived(msgspec.Struct, frozen=True):
@@ -39,6 +40,31 @@ class Arrived(msgspec.Struct, frozen=True):
     offset: int
     arrival_ms: int
     value: bytes | None
+
+
+class LocalSnapshots:
+    """Tables in memory as snapshots: the versions that were given to ``add``.
+
+    Args:
+        shards: how many shards there are.
+    """
+
+    def __init__(self, shards: int) -> None:
+        self.shards = shards
+        self.known: dict[tuple[str, str], WarehouseTable] = {}
+
+    def add(self, tables: Mapping[str, WarehouseTable]) -> dict[str, str]:
+        """Gives each of these tables the next version; returns the versions by table."""
+        for name, table in tables.items():
+            table.version = version_text(len(self.known) + 1)
+            self.known[name, table.version] = table
+        return versions_of(tables)
+
+    def open(self, versions: Mapping[str, str]) -> Mapping[str, WarehouseTable] | None:
+        """The tables of these versions; see ``flows.refresh.Snapshots``."""
+        found = {name: self.known.get((name, version)) for name, version in versions.items()}
+        tables = {name: table for name, table in found.items() if table is not None}
+        return tables if len(tables) == len(found) else None
 
 
 class Loop:
@@ -80,6 +106,8 @@ class Loop:
         else:
             self.stores = stores
         self.tables = dict(tables or {})
+        self.snapshots = LocalSnapshots(shards)
+        self.snapshots.add(self.tables)
         self.began_ms = began_ms
         self.clock = clock
         self.time_ms = 0
@@ -96,22 +124,28 @@ class Loop:
         self.router = Router(self.compiled, self.shards)
         writer = ChangeWriter(self.compiled, "memberships", 12, self.clock)
         letters = DeadLetters("dead-letters", self.compiled.project.settings.event_bytes_max)
-        self.actors = [
-            Actor(
-                shard,
-                self.compiled,
-                self.stores(shard),
-                tables=self.tables,
-                changes=writer,
-                dead_letters=letters,
-                shards=self.shards,
+        self.actors = []
+        for shard in range(self.shards):
+            store = self.stores(shard)
+            known = in_force(store).versions
+            tables = self.snapshots.open(known) if known else self.tables
+            assert tables is not None, "snapshots in memory are never gone"
+            self.actors.append(
+                Actor(
+                    shard,
+                    self.compiled,
+                    store,
+                    tables=tables,
+                    changes=writer,
+                    dead_letters=letters,
+                    shards=self.shards,
+                    snapshots=self.snapshots,
+                )
             )
-            for shard in range(self.shards)
-        ]
         for actor in self.actors:
             while actor.resending:
                 self._take(actor.resend())
-            for messages in put_in_force(actor, self.tables, self.shards, self.began_ms):
+            for messages in put_in_force(actor, actor.refresh.tables, self.shards, self.began_ms):
                 self._take(messages)
 
     def restart(self) -> None:
@@ -154,6 +188,20 @@ class Loop:
             while actor.overdue:
                 self._take(actor.sweep())
         self._deliver()
+
+    def refresh(self, tables: Mapping[str, WarehouseTable], *, finish: bool = True) -> None:
+        """Decides that newer tables come into force; those that are not named stay.
+
+        Args:
+            tables: by name.
+            finish: whether everybody whom they concern is switched at once, and not when something else happens.
+        """
+        decision = SnapshotDecision(generation=1, tables=self.snapshots.add(tables), at="")
+        self.control.append(encode_decision(decision))
+        self._deliver()
+        for actor in self.actors if finish else ():
+            while actor.overdue:
+                self._take(actor.sweep())
 
     def _deliver(self) -> None:
         """Hands mail and decisions to the shards until none is on its way."""

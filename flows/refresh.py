@@ -1,51 +1,330 @@
-"""Putting warehouse tables in force: profiles for rows, and new memberships of people who sit still.
+"""Putting warehouse tables in force in one shard: profiles for rows, and new memberships of people who sit still.
 
-Owns: the pass over a shard's rows and profiles, in slices, each one write; and the ``warehouse`` value of the meta
-family: which content is in force, JSON ``{"versions": {table: version}, "at": ms, "done": bool}``.
-Invariant: a pass that was killed is done again with the same instant and ends the same: a profile of which the new row
-has been seen changes nothing at the second time.
-Not here: reading tables (state.warehouse), refreshing while the job runs (a later part; it reuses the pass).
+Owns: which snapshots hold in a shard, and the way from one to the next. A decision on the control topic names the next
+one; from there on every profile is read with its new row, and those whose row differs are **pending**: each is switched
+once, in slices between batches, or before the first event or timer that meets it. Switching means: what is due before the
+decision's instant fires with the old row, then attributes are evaluated with the new one.
+And the ``warehouse`` value of the meta family, JSON: see ``InForce``.
+Invariants: a profile is evaluated with rows of one version, never with a mix; the instant is kept with the decision, so a
+pass that was killed is done again with the same instant and ends the same: a profile that was switched changes nothing at
+the second time. One decision at a time: what comes meanwhile waits, the newest of each table.
+Not here: reading sources (state.warehouse), when a refresh begins (flows.refresher), opening snapshots (flows.snapshots).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import logging
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import islice
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from flows.actor import Actor
+from flows.changes import AttributeCause
+from flows.desk import rows_of
 from opportune.audiences.plan import ATTRIBUTES
-from opportune.profile import ELSEWHERE, NEVER, Change, advance, fire
+from opportune.profile import FROZEN, MOVED, NEVER, Change, Profile, advance, fire
 from state.keys import PROFILE_BYTES
 from state.outbox import OutboxMessage
-from state.warehouse import WarehouseTable
+from state.store import Batch as Write
+from state.store import Store
+from state.warehouse import WarehouseTable, difference
+
+if TYPE_CHECKING:
+    from flows.actor import Actor
+
+log = logging.getLogger(__name__)
 
 META_WAREHOUSE = b"warehouse"
 SLICE = 2_000
+"""So many profiles are written at once before the flow runs."""
+SLICE_LIVE = 250
+"""So many are switched in one go while events flow."""
+
+
+class Snapshots(Protocol):
+    """Where shards get the tables of versions.
+
+    Attributes:
+        shards: how many shards there are.
+    """
+
+    shards: int
+
+    def open(self, versions: Mapping[str, str]) -> Mapping[str, WarehouseTable] | None:
+        """The tables of these versions, by name; None where one of them is not there any more."""
+        ...
 
 
 class InForce(msgspec.Struct):
-    """Which tables are in force in a shard, since when, and whether everybody has been looked at."""
+    """Which tables are in force in a shard.
+
+    Args:
+        versions: by table.
+        at: since when, log time.
+        done: whether everybody whom the last decision concerns was switched.
+        before: the versions before it, while that is not done; empty: everybody is looked at.
+        waiting: versions that were decided meanwhile.
+    """
 
     versions: dict[str, str] = {}
     at: int = 0
     done: bool = True
+    before: dict[str, str] = {}
+    waiting: dict[str, str] = {}
 
 
-def in_force(actor: Actor) -> InForce:
-    """What the shard's state says."""
-    value = actor.store.get("meta", META_WAREHOUSE)
+class Refresh:
+    """What is in force in a shard, and what is still to be switched.
+
+    Args:
+        actor: the shard.
+        tables: what its profiles are read with: those of the versions in force.
+        snapshots: opens others; None: nothing else will be decided.
+
+    Attributes:
+        state: as it is kept.
+        pending: the ids of profiles that are still to be switched.
+        missed: decisions that named a snapshot that was not there any more.
+    """
+
+    def __init__(self, actor: Actor, tables: Mapping[str, WarehouseTable], snapshots: Snapshots | None) -> None:
+        self.actor = actor
+        self.tables = tables
+        self.snapshots = snapshots
+        self.state = in_force(actor.store)
+        self.before: Mapping[str, WarehouseTable] = {}
+        self.pending: set[bytes] = set()
+        self.cause = AttributeCause({})
+        self.unsaved = False
+        self.missed = 0
+        if not self.state.done and self.state.before and self.state.versions == versions_of(tables):
+            self._resume()
+
+    @property
+    def known(self) -> bool:
+        """Whether the shard knows who is concerned by its tables: everybody was looked at, or what was before is there."""
+        return self.state.versions == versions_of(self.tables) and (self.state.done or bool(self.pending))
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is something to do without an event."""
+        return bool(self.pending or self.state.waiting)
+
+    def decide(self, versions: Mapping[str, str], at_ms: int) -> None:
+        """Takes a decision of the control topic.
+
+        Args:
+            versions: of snapshots, by table; those that are not above what holds or waits change nothing.
+            at_ms: the shard's time, from which on they hold.
+        """
+        state = self.state
+        newer = {
+            name: version
+            for name, version in versions.items()
+            if name in self.tables and version > max(state.versions.get(name, ""), state.waiting.get(name, ""))
+        }
+        if newer:
+            state.waiting = state.waiting | newer
+            self.unsaved = True
+            self.turn(at_ms)
+
+    def turn(self, at_ms: int) -> None:
+        """Begins with what waits, where nothing is pending; nothing of the shard may be on the desk."""
+        state = self.state
+        if self.pending or not state.waiting or not state.done:
+            return
+        wanted = state.versions | state.waiting
+        tables = self.snapshots.open(wanted) if self.snapshots is not None else None
+        self.unsaved = True
+        if tables is None:
+            self.missed += 1
+            log.warning("shard %d: snapshots %s are gone; a later one will come", self.actor.shard, state.waiting)
+            state.waiting = {}
+            return
+        self.state = InForce(wanted, max(at_ms, state.at, 1), done=False, before=state.versions)
+        self.before, self.tables = self.tables, tables
+        self.actor.desk.use(tables)
+        self._compare()
+
+    def meet(self, ids: Collection[bytes], out: list[Change]) -> None:
+        """Switches those of these profiles, all of them on the desk, that are pending."""
+        if not self.pending:
+            return
+        profiles = self.actor.desk.profiles
+        hits = self.pending.intersection(ids)
+        if hits:
+            self.switch([profiles[profile_id] for profile_id in ids if profile_id in hits], out)
+            self.pending -= hits
+            if not self.pending:
+                self._end()
+
+    def slice(self, out: list[Change]) -> None:
+        """Switches some of those who are pending."""
+        ids = list(islice(self.pending, SLICE_LIVE))
+        if ids:
+            self.actor.desk.load(ids)
+            self.meet(ids, out)
+            self.actor.on_point("in_refresh")
+
+    def save(self, write: Write) -> None:
+        """Puts what is not yet kept into a write."""
+        if self.unsaved:
+            write.put(META_WAREHOUSE, msgspec.json.encode(self.state), self.actor.meta)
+            self.unsaved = False
+
+    def switch(self, profiles: Sequence[Profile], out: list[Change]) -> None:
+        """Brings profiles that are on the desk, with their new rows, from their old rows to the new ones."""
+        desk, evaluate, at_ms = self.actor.desk, self.actor.evaluate, self.state.at
+        ids = [profile.id for profile in profiles]
+        old = rows_of(desk.used(self.before), ids) if self.before else [profile.row for profile in profiles]
+        known = [profile for profile in profiles if is_somebody(profile)]
+        desk.open_due(known, at_ms)
+        desk.open((profile, desk.reads(ATTRIBUTES)) for profile in known)
+        names = self._names([profile.id for profile in profiles if not profile.now])
+        for profile, row in zip(profiles, old, strict=True):
+            if not is_somebody(profile):
+                # A row that went before anybody saw it makes no profile.
+                if profile.id in names and not profile.fate:
+                    self._find(profile, names[profile.id], out)
+                continue
+            new, profile.row = profile.row, row
+            now = max(at_ms, profile.now)
+            before = len(out)
+            if profile.due < now:
+                desk.touch(profile)
+                advance(profile, now, out, evaluate)
+            profile.row = new
+            due = evaluate[ATTRIBUTES](profile, now, out, self.cause)
+            if due < profile.dues.get(ATTRIBUTES, NEVER):
+                desk.touch(profile)
+                profile.dues[ATTRIBUTES] = due
+                profile.due = min(profile.due, due)
+            if profile.due <= now:
+                desk.touch(profile)
+                fire(profile, now, out, evaluate, self.cause)
+            if len(out) > before:
+                desk.touch(profile)
+                profile.now = now
+
+    def _find(self, profile: Profile, name: str, out: list[Change]) -> None:
+        """Makes the profile of a row."""
+        self.actor.desk.touch(profile)
+        profile.identifiers = [name]
+        profile.rank = self.actor.graph.ranks.get(name.partition(":")[0], 0)
+        profile.now = self.state.at
+        self.actor.counts["profiles"] += 1
+        self.actor.compiled.program.found(profile, self.state.at, out, self.cause)
+
+    def _names(self, ids: list[bytes]) -> dict[bytes, str]:
+        """The identifiers of the keys of rows, for ids that have one in some table."""
+        names: dict[bytes, str] = {}
+        for name, table in self.tables.items() if ids else ():
+            places, found = table.index.find(ids)
+            namespace = self.actor.compiled.project.tables[name].namespace
+            there = range(len(ids)) if found is None else found.nonzero()[0].tolist()
+            for at, key in zip(there, table.keys_at(places if found is None else places[found]), strict=True):
+                names[ids[at]] = f"{namespace}:{key}"
+        return names
+
+    def _resume(self) -> None:
+        """Goes on with a pass that was not done when the process ended."""
+        before = self.snapshots.open(self.state.before) if self.snapshots is not None else None
+        if before is not None:
+            self.before = before
+            self._compare()
+
+    def _compare(self) -> None:
+        """Finds who is pending."""
+        assert self.snapshots is not None
+        state, shard, shards = self.state, self.actor.shard, self.snapshots.shards
+        self.cause = AttributeCause(
+            {name: version for name, version in state.versions.items() if state.before.get(name) != version}
+        )
+        for name, new in self.tables.items():
+            old = self.before[name]
+            if old is not new:
+                found = difference(old, new, shard, shards)
+                self.pending.update(new.index.ids_at(found.changed))
+                self.pending.update(new.index.ids_at(found.added))
+                self.pending.update(old.index.ids_at(found.gone))
+        if not self.pending:
+            self._end()
+
+    def _end(self) -> None:
+        self.state.done, self.state.before = True, {}
+        self.before = {}
+        self.unsaved = True
+
+    def all(self, shards: int, at_ms: int) -> Iterator[list[OutboxMessage]]:
+        """Looks at everybody: all rows, and all profiles without one; see ``put_in_force``."""
+        actor, versions = self.actor, versions_of(self.tables)
+        if self.known:
+            return
+        if self.state.versions == versions:
+            at_ms = self.state.at
+        self.before, self.pending = {}, set()
+        self.state = InForce(versions, at_ms, done=False, waiting=self.state.waiting)
+        self.cause = AttributeCause(versions)
+        self._keep()
+        self.actor.desk.forget()
+        for table in self.tables.values():
+            rows = table.rows(actor.shard, shards)
+            while part := list(islice(rows, SLICE)):
+                yield self._some([profile_id for profile_id, _, _ in part])
+        heads = (key for key, _ in actor.store.scan("profiles") if len(key) == PROFILE_BYTES)
+        while ids := list(islice(heads, SLICE)):
+            gone = _without_rows(self.tables, ids)
+            if gone:
+                yield self._some(gone)
+        self._end()
+        self._keep()
+
+    def _some(self, ids: list[bytes]) -> list[OutboxMessage]:
+        """One slice, one write."""
+        desk, out, write = self.actor.desk, list[Change](), self.actor.store.batch()
+        desk.clear()
+        self.switch(desk.load(ids), out)
+        return self.actor.commit(out, write, [])
+
+    def _keep(self) -> None:
+        """Writes what is in force by itself."""
+        write = self.actor.store.batch()
+        self.unsaved = True
+        self.save(write)
+        self.actor.store.write(write)
+
+
+def is_somebody(profile: Profile) -> bool:
+    """Whether attributes can change anything here: there is a profile, and it is not on its way into another one."""
+    return bool(profile.now) and not profile.fate & (FROZEN | MOVED)
+
+
+def in_force(store: Store) -> InForce:
+    """What a shard's state says."""
+    value = store.get("meta", META_WAREHOUSE)
     return InForce() if value is None else msgspec.json.decode(value, type=InForce)
+
+
+def versions_of(tables: Mapping[str, WarehouseTable]) -> dict[str, str]:
+    """The version of each table."""
+    return {name: table.version for name, table in sorted(tables.items())}
+
+
+def least_in_force(actors: Sequence[Actor]) -> dict[str, str]:
+    """Of each table the version above which some shard has to be told of every other one."""
+    states = [actor.refresh.state for actor in actors]
+    known = [state.versions | state.waiting for state in states]
+    return {name: min(each.get(name, "") for each in known) for name in actors[0].refresh.tables}
 
 
 def put_in_force(
     actor: Actor, tables: Mapping[str, WarehouseTable], shards: int, at_ms: int
 ) -> Iterator[list[OutboxMessage]]:
-    """Evaluates everybody whom the tables concern.
+    """Evaluates everybody whom tables concern, where the shard does not know the tables before them.
 
     Args:
-        actor: the shard.
+        actor: the shard, which was made with these tables.
         tables: all tables of the project, by name.
         shards: how many shards there are.
         at_ms: the instant at which they come into force, for those who are not further on already.
@@ -53,77 +332,11 @@ def put_in_force(
     Yields:
         What each slice sends.
     """
-    versions = {name: table.version for name, table in sorted(tables.items())}
-    before = in_force(actor)
-    if before.versions == versions and before.done:
-        return
-    if before.versions == versions:
-        at_ms = before.at
-    now = InForce(versions, at_ms, done=False)
-    _save(actor, now)
-    actor.desk.forget()
-    for name, table in tables.items():
-        namespace = actor.compiled.project.tables[name].namespace
-        rows = table.rows(actor.shard, shards)
-        while part := list(islice(rows, SLICE)):
-            names: dict[bytes, str] = {profile_id: f"{namespace}:{key}" for profile_id, key, _ in part}
-            yield _slice(actor, names, at_ms)
-    heads = (key for key, _ in actor.store.scan("profiles") if len(key) == PROFILE_BYTES)
-    while ids := list(islice(heads, SLICE)):
-        gone = _without_rows(tables, ids)
-        if gone:
-            yield _slice(actor, dict.fromkeys(gone, ""), at_ms)
-    now.done = True
-    _save(actor, now)
+    assert actor.refresh.tables is tables or versions_of(actor.refresh.tables) == versions_of(tables)
+    return actor.refresh.all(shards, at_ms)
 
 
 def _without_rows(tables: Mapping[str, WarehouseTable], ids: list[bytes]) -> list[bytes]:
     """Those who have no row in any table; the others were looked at with their rows."""
     rows = [table.lookup(ids) for table in tables.values()]
     return [profile_id for profile_id, *theirs in zip(ids, *rows, strict=True) if all(row is None for row in theirs)]
-
-
-def _slice(actor: Actor, names: Mapping[bytes, str], at_ms: int) -> list[OutboxMessage]:
-    """One slice: who is new is found, who exists is evaluated for attributes."""
-    desk, out, write = actor.desk, list[Change](), actor.store.batch()
-    desk.clear()
-    desk.load(names)
-    profiles = desk.profiles
-    known = [profile for profile in profiles.values() if profile.now]
-    desk.open_due(known, at_ms)
-    desk.open((profile, desk.reads(ATTRIBUTES)) for profile in known)
-    for profile_id, name in names.items():
-        profile = profiles[profile_id]
-        if profile.fate and not (profile.now and profile.fate == ELSEWHERE):
-            continue
-        if not profile.now:
-            desk.touch(profile)
-            profile.identifiers = [name]
-            profile.rank = actor.graph.ranks.get(name.partition(":")[0], 0)
-            profile.now = at_ms
-            actor.counts["profiles"] += 1
-            actor.compiled.program.found(profile, at_ms, out, "attribute")
-            continue
-        now = max(at_ms, profile.now)
-        before = len(out)
-        if profile.due < now:
-            desk.touch(profile)
-            advance(profile, now, out, actor.evaluate)
-        due = actor.evaluate[ATTRIBUTES](profile, now, out, "attribute")
-        if due < profile.dues.get(ATTRIBUTES, NEVER):
-            desk.touch(profile)
-            profile.dues[ATTRIBUTES] = due
-            profile.due = min(profile.due, due)
-        if profile.due <= now:
-            desk.touch(profile)
-            fire(profile, now, out, actor.evaluate, "attribute")
-        if len(out) > before:
-            desk.touch(profile)
-            profile.now = now
-    return actor.commit(out, write, [])
-
-
-def _save(actor: Actor, value: InForce) -> None:
-    write = actor.store.batch()
-    write.put(META_WAREHOUSE, msgspec.json.encode(value), actor.store.family("meta"))
-    actor.store.write(write)

@@ -172,7 +172,8 @@ class Replay:
         """
         self.pass_to(time_ms)
         self.tables = {**self.tables, **tables}
-        self.actor.desk.tables = [self.tables[name] for name in sorted(self.compiled.plan.columns)]
+        self.actor.refresh.tables = self.tables
+        self.actor.desk.use(self.tables)
         self._enforce(self.watermark or time_ms)
 
     def end(self) -> list[Emitted]:

@@ -11,7 +11,7 @@ import gc
 import logging
 import os
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,15 +36,17 @@ from flows.kafka_errors import connect
 from flows.log_time import LogTime
 from flows.mail import MailTopics
 from flows.metrics import Metrics, StatusFile
-from flows.refresh import put_in_force
+from flows.refresh import in_force, least_in_force, put_in_force
+from flows.refresher import TableRefreshes
 from flows.sinks import MembershipSink, shard_of_key
+from flows.snapshots import DIRECTORY, TableSnapshots
 from flows.stop import Stop
 from flows.supervisor import die_with_supervisor
 from flows.topic_positions import check_positions
 from flows.topic_watch import TopicWatch
 from flows.topics import Topic, TopicSet, prepare, with_prefix
 from flows.watchdog import Watchdog
-from opportune.audiences.loader import load_project
+from opportune.audiences.loader import load_project, settings_of
 from opportune.audiences.plan import Plan, fingerprint
 from opportune.clock import monotonic_ms, wall_clock_ms
 from opportune.compiled import Compiled
@@ -54,7 +56,7 @@ from opportune.project import Project
 from opportune.router import Router
 from state.rocks import RocksStore, shared_memory
 from state.shard_identity import Expected, Identity, open_shard
-from state.warehouse import WarehouseTable, columns_of, load_table
+from state.warehouse import WarehouseTable, columns_or_kept, load_table
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +86,9 @@ class Options(msgspec.Struct, frozen=True):
 
 def load(options: Options) -> Project:
     """The project with what the command line and the environment replace. Raises ``DefinitionError``."""
-    project = load_project(options.directory, columns_of)
+    known = settings_of(options.directory).state.directory
+    state = options.state or options.directory / known
+    project = load_project(options.directory, columns_or_kept(state / DIRECTORY))
     settings = project.settings
     kafka = with_environment(settings.kafka, os.environ)
     if options.bootstrap_servers:
@@ -167,34 +171,36 @@ class Worker:
     def _run(self) -> int:
         project = load(self.options)
         compiled = Compiled(project)
-        tables = load_tables(project, compiled.plan)
         settings = project.settings
         admin = connect(settings.kafka, self.stop)
         topics = prepare(settings, admin, self.stop, embedded=self.options.embedded)
         directory = state_directory(project, self.options)
-        actors = self._open(project, compiled, tables, topics, directory)
+        snapshots = TableSnapshots(project, compiled.plan, directory, settings.state.shards, wall_clock_ms)
+        actors = self._open(project, compiled, snapshots, topics, directory)
         self._check(actors, topics)
         inputs = [self._input(actors, topic, number) for topic in topics.read() for number in range(topic.partitions)]
         read = {topic.name for topic in topics.events}
         events = [one for one in inputs if one.topic in read]
         for actor in actors:
             actor.begin((one.topic_id, one.partition, one.read, one.mark_ms) for one in inputs)
-        began_ms = first_instant(settings.kafka, events) if tables else 0
+        new = [actor for actor in actors if not actor.refresh.known]
+        began_ms = first_instant(settings.kafka, events) if new else 0
         for actor in actors:
-            for _ in put_in_force(actor, tables, settings.state.shards, began_ms):
+            for _ in put_in_force(actor, actor.refresh.tables, settings.state.shards, began_ms):
                 if self.stop.is_set():
                     return CLEAN
             actor.sent = actor.outbox.first - 1
-        return self._flow(project, compiled, actors, topics, inputs, events, directory)
+        return self._flow(project, compiled, snapshots, actors, topics, inputs, events, directory)
 
     def _open(
         self,
         project: Project,
         compiled: Compiled,
-        tables: Mapping[str, WarehouseTable],
+        snapshots: TableSnapshots,
         topics: TopicSet,
         directory: Path,
     ) -> list[Actor]:
+        newest = snapshots.newest()
         memory = shared_memory()
         shards = project.settings.state.shards
         changes = ChangeWriter(compiled, topics.memberships.name, topics.memberships.partitions, wall_clock_ms)
@@ -206,6 +212,9 @@ class Worker:
             store = RocksStore(directory / "shards" / f"{shard:04d}", memory)
             identity = Identity(project=project.name, shard=shard, shards=shards)
             open_shard(store, Expected(identity, compiled.plan.fingerprint.encode(), routing(project).encode()))
+            # A snapshot that is gone cannot be compared with: then everybody is looked at.
+            tables = snapshots.open(in_force(store).versions) or snapshots.open(newest)
+            assert tables is not None, "a snapshot that was just opened is gone"
             actor = Actor(
                 shard,
                 compiled,
@@ -215,6 +224,7 @@ class Worker:
                 dead_letters=letters,
                 mail=mail,
                 shards=shards,
+                snapshots=snapshots,
                 on_point=self.on_point,
                 on_poison=self._on_poison,
             )
@@ -262,6 +272,7 @@ class Worker:
         self,
         project: Project,
         compiled: Compiled,
+        snapshots: TableSnapshots,
         actors: list[Actor],
         topics: TopicSet,
         inputs: list[Input],
@@ -304,6 +315,10 @@ class Worker:
             else TopicWatch(connect(settings.kafka, self.stop), topics, settings.topics.watch_ms)
         )
         job = self.job = Job(actors, hub, Metrics(wall_clock_ms()), watchdog, watch, careful)
+        refreshes = job.refreshes = TableRefreshes(
+            project.directory, directory, snapshots, least_in_force(actors), monotonic_ms
+        )
+        job.control = topics.control.name
         delivery = Delivery(
             producer_config(settings.kafka, topics.batch_bytes),
             settings.kafka,
@@ -317,7 +332,7 @@ class Worker:
         delivery.produce([control_message(topics.control.name, started(compiled, actors))])
         delivery.flush()
         status = StatusFile(directory, lambda now_ms: snapshot_of(job, now_ms))
-        parts: list[Any] = [marks, watchdog, status, *([watch] if watch is not None else [])]
+        parts: list[Any] = [marks, watchdog, status, *([watch] if watch is not None else []), refreshes]
         for part in parts:
             part.start()
         log.info("running: %d shards, %d inputs, %d audiences", len(actors), len(inputs), len(compiled.names))

@@ -31,6 +31,7 @@ class MembershipChange(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=
         version: rises with every change of the profile; a subscriber drops what is not above the last one seen.
         definition_version: fingerprint of the audience's definition.
         event_id: message id of the event that caused it, where one did and had an id.
+        snapshot: with cause ``attribute``: the versions of the warehouse snapshots that did it, by table.
         merged_into: the winner's profile id, with cause ``merged``.
         merged_from: the losers' profile ids, with cause ``merged``.
         approximate: whether a feature beyond its exact bound took part.
@@ -47,6 +48,7 @@ class MembershipChange(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=
     version: int
     definition_version: str
     event_id: str | None = None
+    snapshot: dict[str, str] = {}
     merged_into: str | None = None
     merged_from: list[str] = []
     approximate: bool = False

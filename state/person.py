@@ -92,7 +92,9 @@ def where(store_of: Callable[[bytes], Store], identifier: bytes) -> bytes:
         if onward is None:
             return at
         at, pointing = onward, 0
-    raise StateError(f"the profile {identifier.hex()} leads from one profile to another without end. Restore a checkpoint set.")
+    raise StateError(
+        f"the profile {identifier.hex()} leads from one profile to another without end. Restore a checkpoint set."
+    )
 
 
 def _head(profile: bytes, value: bytes) -> Profile:

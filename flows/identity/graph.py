@@ -209,7 +209,9 @@ class Graph:
         if owner == suit.claimer:
             self.send(Granted(suit.claimer, suit.text, turn))
         else:
-            self.send(Meet(owner, suit.claimer, suit.rank, suit.strong, replace(suit, seen=owner, turn=turn), claiming=False))
+            self.send(
+                Meet(owner, suit.claimer, suit.rank, suit.strong, replace(suit, seen=owner, turn=turn), claiming=False)
+            )
 
     def moved(self, id_: bytes, to: bytes) -> None:
         """Remembers where events of an identifier go, if it is in this shard."""

@@ -22,6 +22,7 @@ from opportune.audiences.warehouse_file import ColumnsOf, read_tables
 from opportune.audiences.yaml_tree import Node, read_file
 from opportune.errors import DefinitionError
 from opportune.project import Project
+from opportune.settings import Settings
 
 FILES = ("opportune.yml", "events.yml", "warehouse.yml", "identity.yml")
 LATER_DIRECTORIES = ("traits",)
@@ -64,6 +65,12 @@ def load_project(directory: Path, columns_of: ColumnsOf | None = None) -> Projec
     if project is None:
         raise DefinitionError(render(diagnostics))
     return project
+
+
+def settings_of(directory: Path) -> Settings:
+    """The settings of a project whatever else is wrong with it; the defaults stand in for what cannot be read."""
+    report = Report()
+    return read_settings(_documents(directory / FILES[0], report, required=True), report)[1]
 
 
 def _documents(path: Path, report: Report, *, required: bool = False) -> tuple[Node, ...] | None:

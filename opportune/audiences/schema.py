@@ -158,16 +158,46 @@ class Audience(msgspec.Struct, frozen=True):
     span: Span | None = None
 
 
+class Guard(msgspec.Struct, frozen=True):
+    """What a refresh of a table may do without a confirmation, as shares from 0 to 1.
+
+    Args:
+        rows_lost: of the rows of the snapshot before.
+        cells_changed: of the values of used columns, in rows that both snapshots have.
+    """
+
+    rows_lost: float = 0.2
+    cells_changed: float = 0.5
+
+
+class Origin(msgspec.Struct, frozen=True):
+    """Which system rows come from that are not in a local file. Texts name environment variables as ``${NAME}``.
+
+    Args:
+        kind: the system, a key of ``opportune.audiences.source_file.SYSTEMS``; its place is the table's ``source``.
+        query: the SQL whose result is the table, where the system takes one.
+        options: of the system: of a file system, a driver, a catalogue.
+    """
+
+    kind: str
+    query: str | None = None
+    options: dict[str, str] = {}
+
+
 class Table(msgspec.Struct, frozen=True):
     """A warehouse table.
 
     Args:
         name: the name that definitions use.
-        source: a local Parquet, Arrow IPC or CSV file, relative to the project directory.
+        source: a Parquet, Arrow IPC or CSV file, relative to the project directory; or a place in the system of
+            ``origin``: a URL, a connection, a table's name.
         key: the key column.
         namespace: the identifier namespace of the key (``user_id`` unless said otherwise).
         columns: declared types of columns, by name; columns not named here take the file's own type.
         order_by: of several rows with one key the greatest value in this column holds; None: such a table is refused.
+        origin: None: a local file.
+        refresh_ms: how long after a refresh the next one begins; None: only when it is asked for.
+        guard: what a refresh may do unasked.
     """
 
     name: str
@@ -176,6 +206,9 @@ class Table(msgspec.Struct, frozen=True):
     namespace: str = "user_id"
     columns: dict[str, ValueType] = {}
     order_by: str | None = None
+    origin: Origin | None = None
+    refresh_ms: int | None = None
+    guard: Guard = Guard()
 
 
 def meaning(node: Condition) -> Condition:

@@ -13,9 +13,11 @@ from typing import TypeAlias
 import msgspec
 
 from opportune.audiences.diagnostics import Report, Unreadable, listed, printable, quoted
+from opportune.audiences.durations import SECOND_MS, YEAR_MS
 from opportune.audiences.events_file import type_of
-from opportune.audiences.fields import Fields, fields_of, mapping_of, text_of
-from opportune.audiences.schema import Span, Table, ValueType
+from opportune.audiences.fields import Fields, duration, fields_of, mapping_of, text_of
+from opportune.audiences.schema import Guard, Span, Table, ValueType
+from opportune.audiences.source_file import read_guard, read_source
 from opportune.audiences.yaml_tree import Node
 from opportune.errors import DefinitionError
 from opportune.identity import NAMESPACES
@@ -23,8 +25,9 @@ from opportune.identity import NAMESPACES
 ColumnsOf: TypeAlias = Callable[[Table, Path], Mapping[str, ValueType]]
 """The columns of a table's file with their types; raises DefinitionError."""
 
-TABLE_KEYS = ("source", "key", "namespace", "columns", "order_by")
-LATER_KEYS = ("refresh", "interval", "incremental", "query", "connection", "format", "indexes")
+TABLE_KEYS = ("source", "key", "namespace", "columns", "order_by", "refresh", "guard")
+LATER_KEYS = ("incremental", "indexes")
+ONLY_WHEN_ASKED = "manual"
 
 
 class Column(msgspec.Struct, frozen=True):
@@ -139,18 +142,24 @@ def _table(name: str, span: Span, node: Node, report: Report) -> Table | None:
     fields = fields_of(node, what, TABLE_KEYS, report, later=LATER_KEYS, required=("source", "key"))
     if fields is None:
         return None
-    source, key = _text(fields, "source", report), _text(fields, "key", report)
+    given = fields.get("source")
+    source = read_source(given, report) if given is not None else None
+    key = _text(fields, "key", report)
     namespace = _text(fields, "namespace", report) or NAMESPACES[0]
     if namespace not in NAMESPACES:
         hint = report.did_you_mean(namespace, NAMESPACES, f"namespaces: {listed(NAMESPACES)}")
         report.error(fields.key_span("namespace"), f"there is no namespace {quoted(namespace)}", hint)
-    if source is not None and "://" in source:
-        report.error(fields.key_span("source"), "a source that is not a local file is not in this version yet")
     columns = _columns(fields, report)
     order_by = _text(fields, "order_by", report)
+    refresh = fields.get("refresh")
+    every = duration(SECOND_MS, YEAR_MS, words={ONLY_WHEN_ASKED: 0})
+    refresh_ms = every(refresh, "`refresh`", report) if refresh is not None else None
+    guarded = fields.get("guard")
+    guard = read_guard(guarded, report) if guarded is not None else None
     if source is None or key is None or columns is None:
         return None
-    return Table(name, source, key, namespace, columns, order_by)
+    place, origin = source
+    return Table(name, place, key, namespace, columns, order_by, origin, refresh_ms or None, guard or Guard())
 
 
 def _text(fields: Fields, key: str, report: Report) -> str | None:
@@ -173,7 +182,8 @@ def _columns(fields: Fields, report: Report) -> dict[str, ValueType] | None:
 def _in_file(
     table: Table, span: Span, directory: Path, columns_of: ColumnsOf | None, report: Report
 ) -> Mapping[str, ValueType] | None:
-    if columns_of is None:
+    # A system elsewhere is asked by a refresh, not by a check.
+    if columns_of is None or table.origin is not None:
         return None
     try:
         columns = columns_of(table, directory)

@@ -20,10 +20,13 @@ COMMANDS = {
     "check": "compile a project and print everything that is wrong with it",
     "demo": "a shop's traffic, the job and a live view, all on this machine",
     "explain": "why somebody is in an audience or not, and when that will change",
+    "keys": "make, list and revoke the keys of the service",
     "replay": "run files of events through the engine and print the changes",
     "run": "the streaming job: Kafka events in, membership changes out",
+    "serve": "the collector and the look-ups over HTTP",
     "test": "play the stories of a project and compare memberships with what they expect",
     "subscribe": "follow the membership changes as JSON lines",
+    "warehouse": "refresh warehouse tables, see what they hold",
 }
 EXIT_CODES: tuple[tuple[type[OpportuneError], int], ...] = (
     (DefinitionError, 1),

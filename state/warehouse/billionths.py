@@ -1,7 +1,7 @@
 """Many numbers at once: Arrow arrays as billionths in eight bytes, where that is exact.
 
 Owns: the vectorised twin of ``number_of_float``, ``number_of_decimal`` and ``number_of_text`` (state.warehouse.values).
-Invariant: it gives what they give, or nothing at all; it never rounds, that is theirs.
+Invariant: it gives what they give, or says that it does not know; a number that is near the middle of two is theirs.
 Not here: the choice between them (state.warehouse.readings).
 """
 
@@ -22,6 +22,9 @@ Billionths = npt.NDArray[np.int64]
 # Below it neighbouring floats are less than 10^-9 apart.
 _FINE_BELOW = 2.0**22
 _WIDE = pa.decimal128(38, 9)
+# Below it a float times 10^9 is off by less than 2e-4, its shortest text included.
+_NEAR_BELOW = 1024.0
+_DOUBT = 1e-3
 
 
 def billionths_of(array: Any) -> Billionths | None:
@@ -36,6 +39,17 @@ def billionths_of(array: Any) -> Billionths | None:
         numbers = pc.all(pc.match_substring_regex(array, f"^(?:{NUMBER})$")).as_py()
         return _of_decimals(array) if numbers else None
     return _of_decimals(array) if arrow.is_decimal(array.type) else None
+
+
+def rounded_billionths_of(array: Any) -> tuple[Billionths, npt.NDArray[np.bool_]]:
+    """Floats of 64 bits without nulls times 10^9, rounded to whole ones; and of which of them that is not sure."""
+    numbers = np.asarray(array)
+    with np.errstate(invalid="ignore", over="ignore"):
+        scaled = numbers * BILLION
+        whole = np.rint(scaled)
+        # Written so that NaN is in doubt.
+        sure = (np.abs(numbers) < _NEAR_BELOW) & (np.abs(np.abs(scaled - whole) - 0.5) > _DOUBT)
+    return np.where(sure, whole, 0).astype(np.int64), ~sure
 
 
 def _of_floats(numbers: npt.NDArray[np.float64]) -> Billionths | None:

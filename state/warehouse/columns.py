@@ -22,6 +22,7 @@ from state.warehouse.index import Mask, Positions
 from state.warehouse.values import Value, number_of_billionths
 
 Ranks = npt.NDArray[np.int64]
+_STEP = 65_536
 
 
 class Column(Protocol):
@@ -38,6 +39,38 @@ class Column(Protocol):
 
     def content(self) -> Iterator[bytes | memoryview]:
         """Bytes that are equal where the values are, row by row; for fingerprints."""
+
+    def same(self, positions: Positions, other: Column, theirs: Positions) -> Mask:
+        """Whether the value at each position is that of another column of the same type at its position."""
+
+
+class Bitmap:
+    """Which rows are null, as Arrow keeps it: one bit a row, which may be memory-mapped.
+
+    Args:
+        validity: the buffer, in which a row that is null has 0.
+        offset: the bit of the first row.
+        rows: how many there are.
+    """
+
+    def __init__(self, validity: Any, offset: int, rows: int) -> None:
+        self._bytes = np.frombuffer(validity, dtype=np.uint8)
+        self._offset = offset
+        self._rows = rows
+
+    def __getitem__(self, positions: Positions) -> Mask:
+        bits = positions + self._offset
+        null: Mask = (self._bytes[bits >> 3] >> (bits & 7).astype(np.uint8)) & 1 == 0
+        return null
+
+    def mask(self) -> Mask:
+        """All rows."""
+        return self[np.arange(self._rows)]
+
+
+def nulls_of(array: Any) -> Bitmap | None:
+    """The nulls of an Arrow array; None where it has none."""
+    return Bitmap(array.buffers()[0], array.offset, len(array)) if array.null_count else None
 
 
 class Coded:
@@ -83,6 +116,20 @@ class Coded:
         renumber[by_appearance] = np.arange(len(used))
         yield renumber[codes].tobytes()
 
+    def same(self, positions: Positions, other: Column, theirs: Positions) -> Mask:
+        """See ``Column``."""
+        if not isinstance(other, Coded):
+            return _same_one_by_one(self, positions, other, theirs)
+        places = {(type(value), value): place for place, value in enumerate(other._values)}
+        translated = np.array([places.get((type(value), value), -1) for value in self._values], dtype=np.int64)
+        same: Mask = translated[self._codes[positions]] == other._codes[theirs]
+        return same
+
+    @property
+    def parts(self) -> tuple[npt.NDArray[Any], list[Value | None]]:
+        """Codes, and what they mean."""
+        return self._codes, self._values
+
 
 class Numbers:
     """Integers that fit into eight bytes.
@@ -91,10 +138,13 @@ class Numbers:
         values: one a row; anything where the row is null.
         nulls: which rows are null; None: no row is.
         scaled: the integers are billionths of the numbers.
+        as_it_is: the array is kept as it is, in whatever type.
     """
 
-    def __init__(self, values: npt.NDArray[Any], nulls: Mask | None, *, scaled: bool) -> None:
-        self._values = _smallest(values)
+    def __init__(
+        self, values: npt.NDArray[Any], nulls: Mask | Bitmap | None, *, scaled: bool, as_it_is: bool = False
+    ) -> None:
+        self._values = values if as_it_is else _smallest(values)
         self._nulls = nulls
         self._scaled = scaled
 
@@ -112,14 +162,29 @@ class Numbers:
     def ranks(self) -> Ranks:
         """See ``Column``."""
         _, ranks = np.unique(self._values, return_inverse=True)
-        return ranks.astype(np.int64) if self._nulls is None else np.where(self._nulls, -1, ranks)
+        nulls = _mask(self._nulls)
+        return ranks.astype(np.int64) if nulls is None else np.where(nulls, -1, ranks)
 
     def content(self) -> Iterator[bytes | memoryview]:
         """See ``Column``."""
-        nulls = np.zeros(len(self._values), dtype=np.bool_) if self._nulls is None else self._nulls
+        nulls = _mask(self._nulls)
+        if nulls is None:
+            nulls = np.zeros(len(self._values), dtype=np.bool_)
         yield b"billionths" if self._scaled else b"integers"
         yield np.where(nulls, 0, self._values).astype(np.int64).tobytes()
         yield np.packbits(nulls).tobytes()
+
+    def same(self, positions: Positions, other: Column, theirs: Positions) -> Mask:
+        """See ``Column``."""
+        if not isinstance(other, Numbers) or other._scaled != self._scaled:
+            return _same_one_by_one(self, positions, other, theirs)
+        same: Mask = self._values[positions] == other._values[theirs]
+        return _same_nulls(same, self._nulls, positions, other._nulls, theirs)
+
+    @property
+    def parts(self) -> tuple[npt.NDArray[Any], Mask | None, bool]:
+        """The integers, which rows are null, and whether they are billionths."""
+        return self._values, _mask(self._nulls), self._scaled
 
 
 class Texts:
@@ -130,8 +195,9 @@ class Texts:
     """
 
     def __init__(self, array: Any) -> None:
-        self._nulls = np.asarray(array.is_null()) if array.null_count else None
-        array = pc.fill_null(array, "") if array.null_count else array
+        # What lies under a null is empty in all that Arrow makes; offsets are read as they are.
+        self._array = array
+        self._nulls = nulls_of(array)
         _, offsets, data = array.buffers()
         self._offsets = np.frombuffer(offsets, dtype=np.int64, count=len(array) + 1, offset=8 * array.offset)
         self._data = memoryview(data) if data is not None else memoryview(b"")
@@ -149,23 +215,33 @@ class Texts:
 
     def arranged(self, order: Positions) -> Texts:
         """See ``Column``."""
-        return Texts(self._arrow().take(pa.array(order)))
+        return Texts(self.arrow().take(pa.array(order)))
 
     def ranks(self) -> Ranks:
         """See ``Column``. The order of UTF-8 is the order of code points."""
-        ranks = np.asarray(pc.rank(self._arrow(), sort_keys="ascending", tiebreaker="dense")).astype(np.int64)
-        return ranks if self._nulls is None else np.where(self._nulls, -1, ranks)
+        ranks = np.asarray(pc.rank(self.arrow(), sort_keys="ascending", tiebreaker="dense")).astype(np.int64)
+        nulls = _mask(self._nulls)
+        return ranks if nulls is None else np.where(nulls, -1, ranks)
 
     def content(self) -> Iterator[bytes | memoryview]:
         """See ``Column``."""
         yield (self._offsets - self._offsets[0]).tobytes()
         yield self._data[self._offsets[0] : self._offsets[-1]]
-        yield b"" if self._nulls is None else np.packbits(self._nulls).tobytes()
+        nulls = _mask(self._nulls)
+        yield b"" if nulls is None else np.packbits(nulls).tobytes()
 
-    def _arrow(self) -> Any:
-        buffers = [None, pa.py_buffer(self._offsets), pa.py_buffer(self._data)]
-        array = pa.Array.from_buffers(pa.large_string(), len(self._offsets) - 1, buffers)
-        return array if self._nulls is None else pc.if_else(pa.array(~self._nulls), array, None)
+    def same(self, positions: Positions, other: Column, theirs: Positions) -> Mask:
+        """See ``Column``."""
+        if not isinstance(other, Texts):
+            return _same_one_by_one(self, positions, other, theirs)
+        one, another = self.arrow().take(pa.array(positions)), other.arrow().take(pa.array(theirs))
+        same: Mask = np.asarray(pc.fill_null(pc.equal(one, another), False))
+        same |= np.asarray(one.is_null()) & np.asarray(another.is_null())
+        return same
+
+    def arrow(self) -> Any:
+        """The Arrow array."""
+        return self._array
 
 
 def _smallest(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -179,7 +255,34 @@ def _smallest(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return values.astype(np.int64, copy=False)
 
 
-def _without(values: list[Value | None], nulls: Mask | None, positions: Positions) -> list[Value | None]:
+def _mask(nulls: Mask | Bitmap | None) -> Mask | None:
+    return nulls.mask() if isinstance(nulls, Bitmap) else nulls
+
+
+def _same_nulls(
+    same: Mask, one: Mask | Bitmap | None, positions: Positions, other: Mask | Bitmap | None, theirs: Positions
+) -> Mask:
+    """Equal values of which neither is null, and pairs of nulls."""
+    if one is None and other is None:
+        return same
+    nothing = np.zeros(len(same), dtype=np.bool_)
+    left = nothing if one is None else one[positions]
+    right = nothing if other is None else other[theirs]
+    result: Mask = np.where(left | right, left & right, same)
+    return result
+
+
+def _same_one_by_one(one: Column, positions: Positions, other: Column, theirs: Positions) -> Mask:
+    """For columns of different layouts; in steps, since it makes Python objects."""
+    same = np.empty(len(positions), dtype=np.bool_)
+    for at in range(0, len(positions), _STEP):
+        until = at + _STEP
+        pairs = zip(one.take(positions[at:until]), other.take(theirs[at:until]), strict=True)
+        same[at:until] = [left == right for left, right in pairs]
+    return same
+
+
+def _without(values: list[Value | None], nulls: Mask | Bitmap | None, positions: Positions) -> list[Value | None]:
     """The values, None where the row is null."""
     if nulls is None:
         return values

@@ -1,9 +1,9 @@
-"""Warehouse tables loaded at start.
+"""Warehouse tables loaded into memory, for replays and tests; and what both ways to read a source have in common.
 
 Owns: the way from a definition and a file to a ``WarehouseTable``; every problem of a table that can be told at once is.
 Invariant: a table is complete and exact, or refused with a ``DefinitionError``; columns that no definition uses are not
 even read.
-Not here: file formats (state.warehouse.source), types (state.warehouse.readings), keys (state.warehouse.keys).
+Not here: snapshots (state.warehouse.writing), file formats (state.warehouse.source), types (state.warehouse.readings), keys (state.warehouse.keys).
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
+from functools import partial
 from hashlib import blake2b
 from itertools import chain
 from pathlib import Path
+from typing import NamedTuple
 
 import pyarrow as pa
 
@@ -53,7 +55,7 @@ def load_table(
     try:
         return _load(table, directory, used, blocked)
     finally:
-        _give_back_memory()
+        give_back_memory()
 
 
 def columns_of(table: Table, directory: Path) -> dict[str, ValueType]:
@@ -78,21 +80,56 @@ def columns_of(table: Table, directory: Path) -> dict[str, ValueType]:
     return types
 
 
-def _load(
-    table: Table, directory: Path, used: dict[str, ValueType | None], blocked: Callable[[str], bool]
-) -> WarehouseTable:
+class Prepared(NamedTuple):
+    """What stands ready to take a table's batches."""
+
+    source: Source
+    problems: Problems
+    keys: Keys
+    readings: dict[str, Callable[[], Reading | None]]
+
+    def reading(self, name: str) -> Reading:
+        """What takes a column's batches, empty."""
+        reading = self.readings[name]()
+        assert reading is not None, "a column that was refused is read"
+        return reading
+
+
+def prepare(
+    table: Table,
+    directory: Path,
+    used: dict[str, ValueType | None],
+    blocked: Callable[[str], bool] = blocked,
+) -> Prepared:
+    """Opens a table's source and checks its columns; arguments as ``load_table``.
+
+    Raises:
+        DefinitionError: see ``load_table``.
+    """
     problems = Problems(table, directory)
     source = open_source(table, directory, problems)
     order_by = [table.order_by] if table.order_by is not None else []
     _check_names(source, table, [table.key, *order_by, *used], problems)
-    readings: dict[str, Reading | None] = {}
+    readings: dict[str, Callable[[], Reading | None]] = {}
     for name in [name for name in dict.fromkeys([*used, *order_by]) if name in source.types]:
-        declared = table.columns.get(name) or used.get(name)
-        readings[name] = reading_of(name, source.types[name], declared, problems, text=source.text)
+        meant = source.meant.get(name)
+        declared = table.columns.get(name) or used.get(name) or meant
+        text = source.text or meant is not None
+        readings[name] = partial(reading_of, name, source.types[name], declared, problems, text=text)
+        readings[name]()
     problems.check()
     number = source.text and table.columns.get(table.key) == "number"
     keys = Keys(table.key, table.namespace, number=number, blocked=blocked, problems=problems)
-    read = _read_all(source, table.key, keys, {name: known for name, known in readings.items() if known}, problems)
+    return Prepared(source, problems, keys, readings)
+
+
+def _load(
+    table: Table, directory: Path, used: dict[str, ValueType | None], blocked: Callable[[str], bool]
+) -> WarehouseTable:
+    prepared = prepare(table, directory, used, blocked)
+    source, problems, keys, _ = prepared
+    readings = {name: prepared.reading(name) for name in prepared.readings}
+    read = _read_all(source, table.key, keys, readings, problems)
     arranged = keys.arrange(read[table.order_by].column if table.order_by is not None else None)
     columns = [read[name].column.arranged(arranged.order) for name in used]
     types: dict[str, ValueType] = {name: read[name].type for name in used}
@@ -107,7 +144,7 @@ def _load(
     )
 
 
-def _give_back_memory() -> None:
+def give_back_memory() -> None:
     """Returns what only loading needed to the system, which is several times what a table keeps.
 
     Arrow's pool frees its own pages; those of Python and numpy are the C library's, which keeps them unless asked.

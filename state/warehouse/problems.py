@@ -12,6 +12,7 @@ from typing import NoReturn
 
 from opportune.audiences.schema import Table
 from opportune.errors import DefinitionError
+from state.warehouse.secrets import masked
 
 _SHOWN_MAX = 80
 
@@ -26,15 +27,20 @@ class Problems:
 
     def __init__(self, table: Table, directory: Path) -> None:
         self._table = table.name
-        self._path = directory / table.source
+        self._path = str(directory / table.source) if table.origin is None else masked(table.source)
         self._found: list[str] = []
+
+    @property
+    def label(self) -> str:
+        """The source and the table, as messages begin."""
+        return f"{self._path}: table {self._table!r}"
 
     def add(self, what: str, *, column: str | None = None, row: int | None = None) -> None:
         """Adds a problem: what is wrong and what to do, with its column and its row, counted from 1."""
         where = [f"column {column!r}"] if column is not None else []
         where += [f"row {row}"] if row is not None else []
         place = f"{', '.join(where)}: " if where else ""
-        self._found.append(f"{self._path}: table {self._table!r}: {place}{what}")
+        self._found.append(f"{self.label}: {place}{what}")
 
     def fail(self, what: str, *, column: str | None = None, row: int | None = None) -> NoReturn:
         """Adds a problem and raises all of them."""

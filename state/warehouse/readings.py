@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from pyarrow import types as arrow
 
 from opportune.audiences.schema import ValueType
-from state.warehouse.billionths import billionths_of
+from state.warehouse.billionths import billionths_of, rounded_billionths_of
 from state.warehouse.columns import Coded, Column, Numbers, Texts
 from state.warehouse.index import Mask
 from state.warehouse.problems import Problems, shown
@@ -29,6 +29,7 @@ from state.warehouse.values import (
     billionths,
     boolean_of_text,
     instant_of_text,
+    number_of_billionths,
     number_of_decimal,
     number_of_float,
     number_of_text,
@@ -107,6 +108,8 @@ def reading_of(name: str, kind: Any, declared: ValueType | None, problems: Probl
         return None
     if own == "timestamp" or (arrow.is_integer(kind) and kind != pa.uint64()):
         return _Integers(name, own, problems)
+    if kind == pa.float64():
+        return _Floats(name, problems)
     return _Distinct(name, kind, declared or own, problems)
 
 
@@ -172,8 +175,64 @@ class _Integers:
         return Read(self._type, Numbers(values, nulls if nulls.any() else None, scaled=False))
 
 
+class _Floats:
+    """Floats of 64 bits: vectorised, but for those of which the ninth decimal place is in doubt."""
+
+    def __init__(self, name: str, problems: Problems) -> None:
+        self._name = name
+        self._problems = problems
+        self._rows = 0
+        self._raw: list[Any] = []
+        self._integers: list[npt.NDArray[np.int64]] = []
+        self._wide = self._refused = False
+
+    def add(self, array: Any) -> None:
+        self._raw.append(array)
+        if not (self._wide or self._refused):
+            filled = pc.fill_null(array, 0.0)
+            exact = billionths_of(filled)
+            self._integers.append(self._rounded(filled) if exact is None else exact)
+        self._rows += len(array)
+
+    def _rounded(self, array: Any) -> npt.NDArray[np.int64]:
+        integers, doubt = rounded_billionths_of(array)
+        places = np.flatnonzero(doubt)
+        for place, raw in zip(places.tolist(), _raw(array.take(pa.array(places))), strict=True):
+            try:
+                integers[place] = billionths(number_of_float(raw))
+            except OverflowError:
+                self._wide = True
+            except ValueError as error:
+                told = f"{raw} {error}; correct the value, or declare the column otherwise in warehouse.yml"
+                self._problems.add(told, column=self._name, row=self._rows + place + 1)
+                self._refused = True
+                break
+        return integers
+
+    def finish(self) -> Read | None:
+        if self._refused:
+            return None
+        if self._wide:
+            distinct = _Distinct(self._name, pa.float64(), "number", self._problems)
+            for array in self._raw:
+                distinct.add(array)
+            return distinct.finish()
+        nulls = np.concatenate([*(np.asarray(array.is_null()) for array in self._raw), np.empty(0, np.bool_)])
+        self._raw = []
+        integers = np.concatenate([*self._integers, np.empty(0, np.int64)])
+        self._integers = []
+        values = np.unique(integers)
+        if len(values) > CODED_MAX:
+            return Read("number", Numbers(integers, nulls if nulls.any() else None, scaled=True))
+        codes = np.where(nulls, len(values), values.searchsorted(integers))
+        return Read("number", Coded(codes, [*map(number_of_billionths, values.tolist()), None]))
+
+
 class _Distinct:
-    """Everything else: distinct values are found by Arrow and converted one by one."""
+    """Everything else: distinct values are found by Arrow and converted one by one.
+
+    Strings of which most differ are kept as they are, since looking for distinct ones would cost more than they do.
+    """
 
     def __init__(self, name: str, kind: Any, type_: ValueType | None, problems: Problems) -> None:
         self._name = name
@@ -181,11 +240,26 @@ class _Distinct:
         self._type = type_
         self._problems = problems
         self._chunks: list[Any] = []
+        self._rows = 0
+        self._plain = False
 
     def add(self, array: Any) -> None:
-        self._chunks.append(array.cast(self._kind).dictionary_encode())
+        array = array.cast(self._kind)
+        self._rows += len(array)
+        if self._plain:
+            self._chunks.append(array.cast(pa.large_string()))
+            return
+        encoded = array.dictionary_encode()
+        self._chunks.append(encoded)
+        if self._type == "string" and self._rows > CODED_MAX and len(encoded.dictionary) > max(len(array) // 2, 1):
+            self._plain = True
+            self._chunks = [chunk.dictionary_decode().cast(pa.large_string()) for chunk in self._chunks]
 
     def finish(self) -> Read | None:
+        if self._plain:
+            texts = pa.concat_arrays(self._chunks)
+            self._chunks = []
+            return Read("string", Texts(texts))
         encoded = pa.chunked_array(self._chunks, pa.dictionary(pa.int32(), self._kind)).unify_dictionaries()
         chunks = encoded.chunks
         dictionary = chunks[0].dictionary if chunks else pa.array([], self._kind)
@@ -210,12 +284,16 @@ class _Distinct:
         scaled = type_ == "number"
         integers = billionths_of(dictionary) if scaled else None
         if integers is None:
-            known: list[Any] = [*self._converted(dictionary, codes, type_)]
             try:
-                integers = np.array([*map(billionths, known)] if scaled else known, dtype=np.int64)
+                integers = self._integers(dictionary, codes, type_)
             except OverflowError:
-                return Coded(codes, [*known, None])
+                return Coded(codes, [*self._converted(dictionary, codes, type_), None])
         return Numbers(np.append(integers, 0)[codes], nulls if nulls.any() else None, scaled=scaled)
+
+    def _integers(self, dictionary: Any, codes: npt.NDArray[np.int32], type_: ValueType) -> npt.NDArray[np.int64]:
+        """The values as integers of eight bytes, converted one by one."""
+        values: Iterator[Any] = self._converted(dictionary, codes, type_)
+        return np.fromiter(map(billionths, values) if type_ == "number" else values, np.int64, len(dictionary))
 
     def _inferred(self, dictionary: Any) -> ValueType:
         inference = Inference()

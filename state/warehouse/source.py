@@ -1,12 +1,14 @@
-"""Files that a warehouse table can come from: Parquet, Arrow IPC, CSV.
+"""Where a warehouse table comes from, opened: its schema, and its rows as Arrow record batches of the wanted columns only.
 
-Owns: opening a file by the end of its name, its schema, and its rows as Arrow record batches of the wanted columns only.
-Invariant: whatever is wrong with a file ends as a ``DefinitionError``; memory is a few batches, whatever the file's size.
-Not here: what the columns mean (state.warehouse.readings). Object storage and databases come with refreshing.
+Owns: files (Parquet, Arrow IPC, CSV, by the end of their names), on this machine and on object storage.
+Invariant: whatever is wrong with a file ends as a ``DefinitionError``, storage that cannot be reached as a
+``TransientError``; memory is a few batches, whatever the file's size.
+Not here: what the columns mean (state.warehouse.readings), databases and lakes (state.warehouse.systems).
 """
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -14,11 +16,15 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.csv
+import pyarrow.fs
 import pyarrow.ipc
 import pyarrow.parquet
 
-from opportune.audiences.schema import Table
+from opportune.audiences.schema import Origin, Table, ValueType
+from opportune.errors import TransientError
 from state.warehouse.problems import Problems
+from state.warehouse.secrets import Secrets
+from state.warehouse.systems import Opening, is_number_as_text, open_system, stored_type
 
 BATCH_ROWS = 65_536
 _CSV_BLOCK_BYTES = 4 << 20
@@ -35,6 +41,8 @@ class Source:
         types: the Arrow type of each column, in the file's order.
         repeated: names that more than one column has.
         text: whether every cell is text, whose type is still to be told (CSV).
+        meant: the types of columns that are text in Arrow and another type where they come from.
+        away: how it is called where it is on a storage that may be out of reach.
     """
 
     def __init__(
@@ -49,6 +57,8 @@ class Source:
         self.types: dict[str, Any] = dict(zip(names, types, strict=True))
         self.repeated = {name for name in names if names.count(name) > 1}
         self.text = text
+        self.meant: dict[str, ValueType] = {}
+        self.away = ""
         self._batches = batches
         self._problems = problems
 
@@ -66,6 +76,10 @@ class Source:
                 row += batch.num_rows
                 yield batch.select(columns)
         except _UNREADABLE as error:
+            if self.away and isinstance(error, OSError):
+                raise TransientError(
+                    f"{self.away}: the storage failed behind row {row}: {_sentence(error)}; try again"
+                ) from error
             _refuse_uneven(error, self._problems)
             self._problems.fail(f"the file cannot be read beyond row {row}: {_sentence(error)}; write it anew")
 
@@ -84,54 +98,115 @@ class Source:
 
 
 def open_source(table: Table, directory: Path, problems: Problems) -> Source:
-    """Opens the table's file and reads its schema.
+    """Opens the table's source and reads its schema.
 
     Args:
         table: the table.
-        directory: where its source starts.
+        directory: of the project; local sources start there.
         problems: takes what is wrong.
 
     Raises:
-        DefinitionError: the file is missing, unreadable, or not of the format that its name ends with.
+        DefinitionError: the file is missing, unreadable, or not of the format that its name ends with; a system refuses.
+        TransientError: a system cannot be reached.
+        ConfigurationError: a library or an environment variable is missing.
     """
-    path = directory / table.source
-    name = path.name.lower()
+    origin = table.origin
+    if origin is None:
+        return _open_file(table.source, pa.fs.LocalFileSystem(), str(directory / table.source), problems)
+    secrets = Secrets(os.environ, table.name)
+    place = secrets.resolved(table.source)
+    options = {name: secrets.resolved(text) for name, text in origin.options.items()}
+    label = secrets.masked(problems.label)
+    if origin.kind == "file":
+        system, path = _storage(place, options, origin, label, secrets)
+        return _open_file(place, system, path, problems, away=label)
+    rows = open_system(Opening(origin, place, options, directory, label, secrets))
+    types = [stored_type(kind) for kind in rows.schema.types]
+
+    def batches(columns: list[str]) -> Iterator[Any]:
+        for batch in rows.batches(columns):
+            arrays = [pa.array(each.storage) if isinstance(each, pa.ExtensionArray) else each for each in batch.columns]
+            yield pa.RecordBatch.from_arrays(arrays, names=batch.schema.names)
+
+    source = Source(rows.schema.names, types, batches, problems)
+    source.meant = {field.name: "number" for field in rows.schema if is_number_as_text(field.type)}
+    return source
+
+
+def _storage(place: str, options: dict[str, str], origin: Origin, label: str, secrets: Secrets) -> tuple[Any, str]:
+    """The file system of a URL, and the path in it."""
+    scheme, _, path = place.partition("://")
+    try:
+        if scheme == "s3" and options:
+            return pa.fs.S3FileSystem(**{name: _typed(text) for name, text in options.items()}), path
+        return pa.fs.FileSystem.from_uri(place)  # type: ignore[no-any-return]
+    except (*_UNREADABLE, TypeError) as error:
+        Opening(origin, place, options, Path(), label, secrets).fail(error, "the storage cannot be opened")
+
+
+def _typed(text: str) -> str | bool:
+    return {"true": True, "false": False}.get(text.lower(), text)
+
+
+def _open_file(source: str, system: Any, path: str, problems: Problems, away: str = "") -> Source:
+    """Opens a file; ``away``: how it is called where it is on a storage that may be out of reach."""
+    name = source.lower()
     opener = next((opener for end, opener in _FORMATS.items() if name.endswith(end)), None)
     if opener is None:
         problems.fail(f"the name of the file says no known format; let it end with one of {', '.join(_FORMATS)}")
     try:
-        if not path.exists():
+        kind = system.get_file_info(path).type
+        if kind == pa.fs.FileType.NotFound:
             problems.fail("there is no such file; correct `source`, which starts from the project directory")
-        if not path.is_file():
+        if kind != pa.fs.FileType.File:
             problems.fail("this is not a regular file; name one file under `source`")
-        return opener(path, problems)
+        opened = opener(_File(system, path), problems)
     except PermissionError:
         problems.fail("the file may not be read; give this process the right to read it")
     except _UNREADABLE as error:
+        if away and isinstance(error, OSError):
+            raise TransientError(f"{away}: the storage cannot be reached: {_sentence(error)}; try again") from error
         _refuse_uneven(error, problems)
         problems.fail(
             f"the file is not what its name ends with: {_sentence(error)}; write it anew, or correct `source`"
         )
+    opened.away = away
+    return opened
 
 
-def _parquet(path: Path, problems: Problems) -> Source:
-    schema = pa.parquet.read_schema(path)
+class _File:
+    """A file on some file system."""
+
+    def __init__(self, system: Any, path: str) -> None:
+        self._system = system
+        self._path = path
+
+    def random(self) -> Any:
+        # Not memory-mapped: a file that is cut off while it is read would kill the process.
+        return self._system.open_input_file(self._path)
+
+    def stream(self) -> Any:
+        return self._system.open_input_stream(self._path, compression="detect")
+
+
+def _parquet(path: _File, problems: Problems) -> Source:
+    with path.random() as file:
+        schema = pa.parquet.read_schema(file)
 
     def batches(columns: list[str]) -> Iterator[Any]:
-        with pa.parquet.ParquetFile(path) as file:
-            yield from file.iter_batches(batch_size=BATCH_ROWS, columns=columns, use_threads=False)
+        with path.random() as file, pa.parquet.ParquetFile(file) as parquet:
+            yield from parquet.iter_batches(batch_size=BATCH_ROWS, columns=columns, use_threads=False)
 
     return Source(schema.names, schema.types, batches, problems)
 
 
-def _arrow(path: Path, problems: Problems) -> Source:
-    # Not memory-mapped: a file that is cut off while it is read would kill the process.
-    with pa.OSFile(str(path)) as file:
+def _arrow(path: _File, problems: Problems) -> Source:
+    with path.random() as file:
         schema = _ipc_reader(file).schema
 
     def batches(columns: list[str]) -> Iterator[Any]:
         wanted = [schema.get_field_index(name) for name in columns]
-        with pa.OSFile(str(path)) as file:
+        with path.random() as file:
             reader = _ipc_reader(file, pa.ipc.IpcReadOptions(included_fields=wanted, use_threads=False))
             for batch in _ipc_batches(reader):
                 for at in range(0, batch.num_rows, BATCH_ROWS):
@@ -156,14 +231,14 @@ def _ipc_batches(reader: Any) -> Iterator[Any]:
         yield from reader
 
 
-def _csv(path: Path, problems: Problems) -> Source:
+def _csv(path: _File, problems: Problems) -> Source:
     read = pa.csv.ReadOptions(use_threads=False, block_size=_CSV_BLOCK_BYTES)
     parse = pa.csv.ParseOptions(newlines_in_values=True)
 
     def opened(file: Any, convert: Any) -> Any:
         return pa.csv.open_csv(file, read_options=read, parse_options=parse, convert_options=convert)
 
-    with pa.input_stream(str(path)) as file:
+    with path.stream() as file:
         names = opened(file, pa.csv.ConvertOptions(check_utf8=False)).schema.names
 
     def batches(columns: list[str]) -> Iterator[Any]:
@@ -175,7 +250,7 @@ def _csv(path: Path, problems: Problems) -> Source:
             quoted_strings_can_be_null=True,
             null_values=[""],
         )
-        with pa.input_stream(str(path)) as file:
+        with path.stream() as file:
             quotes = _Quotes(file)
             yield from opened(quotes, convert)
         if quotes.count % 2:
@@ -218,7 +293,7 @@ def _sentence(error: BaseException) -> str:
     return text[0].rstrip(".") if text else type(error).__name__
 
 
-_FORMATS: dict[str, Callable[[Path, Problems], Source]] = {
+_FORMATS: dict[str, Callable[[_File, Problems], Source]] = {
     ".parquet": _parquet,
     ".arrow": _arrow,
     ".feather": _arrow,

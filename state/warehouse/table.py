@@ -1,4 +1,4 @@
-"""A loaded warehouse table: rows by profile id.
+"""A warehouse table, in memory or mapped from a snapshot: rows by profile id.
 
 Owns: look-ups and the walk over one shard's rows.
 Invariant: immutable; a row is a tuple of the used columns in the order of ``columns``; rows are in order of profile id.
@@ -24,13 +24,14 @@ _STEP = 4_096
 
 
 class WarehouseTable:
-    """The used columns of a table, kept in memory.
+    """The used columns of a table.
 
     Attributes:
         name: the table's name.
         columns: the names of the used columns, in the order of a row's values.
         types: the type of each of them.
-        version: a fingerprint of the content, 32 hexadecimal digits: rows in another order have the same.
+        version: of the snapshot, or the fingerprint where there is none.
+        fingerprint: of the content, 32 hexadecimal digits: rows in another order have the same.
         blocked_rows: how many rows were left out because their key is a blocked value and can belong to nobody.
     """
 
@@ -43,12 +44,14 @@ class WarehouseTable:
         values: Sequence[Column],
         *,
         version: str,
+        fingerprint: str = "",
         blocked_rows: int = 0,
     ) -> None:
         self.name = name
         self.columns = tuple(types)
         self.types = types
         self.version = version
+        self.fingerprint = fingerprint or version
         self.blocked_rows = blocked_rows
         self._index = index
         self._keys = keys
@@ -56,6 +59,19 @@ class WarehouseTable:
 
     def __len__(self) -> int:
         return len(self._index)
+
+    @property
+    def index(self) -> ProfileIndex:
+        """Which row is whose."""
+        return self._index
+
+    def column(self, name: str) -> Column:
+        """The values of a used column."""
+        return self._values[self.columns.index(name)]
+
+    def keys_at(self, places: Positions) -> list[str]:
+        """The key texts at these places."""
+        return self._keys.texts(places)
 
     def lookup(self, profile_ids: Sequence[bytes]) -> list[Row | None]:
         """The rows of these profiles, in their order; None where the table has none.

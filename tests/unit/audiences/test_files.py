@@ -6,7 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from opportune.audiences.schema import Comparison, EventModel, Predicate, Table, ValueType, Where
+from opportune.audiences.schema import (
+    Comparison,
+    EventModel,
+    Guard,
+    Origin,
+    Predicate,
+    Table,
+    ValueType,
+    Where,
+)
 from opportune.audiences.schema import Path as MessagePath
 from opportune.errors import DefinitionError
 from opportune.project import Project
@@ -208,6 +217,35 @@ tables:
     }
 
 
+def test_sources(tmp_path: Path) -> None:
+    text = """\
+tables:
+  a: {source: s3://lake/a.parquet, key: id, refresh: 10 minutes}
+  b: {source: {file: s3://lake/b.csv, options: {endpoint_override: "127.0.0.1:1", region: x}}, key: id, refresh: manual}
+  c:
+    source: {postgres: "${DSN}", query: select * from c}
+    key: id
+    guard: {rows_lost: 5%, cells_changed: 12.5 %}
+  d: {source: {file: d.csv}, key: id}
+  e: {source: {delta: lake/e}, key: id}
+"""
+    found = project(tmp_path, {"warehouse.yml": text}).tables
+    options = {"endpoint_override": "127.0.0.1:1", "region": "x"}
+    assert found == {
+        "a": Table("a", "s3://lake/a.parquet", "id", origin=Origin("file"), refresh_ms=600_000),
+        "b": Table("b", "s3://lake/b.csv", "id", origin=Origin("file", None, options)),
+        "c": Table(
+            "c",
+            "${DSN}",
+            "id",
+            origin=Origin("postgres", "select * from c"),
+            guard=Guard(0.05, 0.125),
+        ),
+        "d": Table("d", "d.csv", "id"),
+        "e": Table("e", "lake/e", "id", origin=Origin("delta")),
+    }
+
+
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
@@ -216,8 +254,18 @@ tables:
         ("tables: {a: {source: x}}\n", "1:13 error: the table `a` needs `key`"),
         ("tables: {a.b: {source: x, key: y}}\n", "1:10 error: `a.b` cannot be a table's name"),
         ("tables: {a: {source: x, key: y, namespace: email}}\n", "1:33 error: there is no namespace `email`"),
-        ("tables: {a: {source: 's3://x', key: y}}\n", "1:14 error: a source that is not a local file is not in this version yet"),
-        ("tables: {a: {source: x, key: y, refresh: 1h}}\n", "1:33 error: `refresh` is not in this version yet"),
+        ("tables: {a: {source: 'postgresql://x/y', key: y}}\n", "1:22 error: a database needs a query"),
+        ("tables: {a: {source: {}, key: y}}\n", "1:22 error: `source` names one system"),
+        ("tables: {a: {source: {postgres: x, duckdb: y}, key: y}}\n", "1:22 error: `source` names one system"),
+        ("tables: {a: {source: {postgres: x}, key: y}}\n", "1:22 error: `postgres` needs `query`"),
+        ("tables: {a: {source: {delta: x, query: y}, key: y}}\n", "1:33 error: `delta` takes no `query`"),
+        ("tables: {a: {source: {oracle: x}, key: y}}\n", "1:22 error: `source` names one system|1:23 error: `source` has no key `oracle`"),
+        ("tables: {a: {source: {file: x, options: {a: [1]}}, key: y}}\n", "1:45 error: `options.a` is a single value, not a list"),
+        ("tables: {a: {source: x, key: y, refresh: 1}}\n", "1:42 error: `refresh`: `1` has no unit"),
+        ("tables: {a: {source: x, key: y, refresh: 1ms}}\n", "1:42 error: `refresh` is a duration from 1 second to 365 days, not `1ms`"),
+        ("tables: {a: {source: x, key: y, incremental: {}}}\n", "1:33 error: `incremental` is not in this version yet"),
+        ("tables: {a: {source: x, key: y, guard: {rows_lost: 0.2}}}\n", "1:52 error: `guard.rows_lost` is a share from `0%` to `100%`, not `0.2`"),
+        ("tables: {a: {source: x, key: y, indexes: z}}\n", "1:33 error: `indexes` is not in this version yet"),
         ("tables: {a: {source: x, key: y, columns: {c: text}}}\n", "1:46 error: the type of `c` is one of `string`, `number`, `boolean`, `timestamp`, not `text`"),
         ("tables: {a: {source: x, key: y}}\n---\ntables: {a: {source: x, key: y}}\n", "3:10 error: the table `a` is declared twice"),
     ],

@@ -16,6 +16,7 @@ from opportune.audiences import (
     events_file,
     identity_file,
     settings_file,
+    source_file,
     story_file,
     story_rows,
     warehouse_file,
@@ -74,6 +75,9 @@ def test_their_keys_are_those_of_the_readers() -> None:
     assert list(events["$defs"]["model"]["properties"]) == list(events_file.MODEL_KEYS)
     assert events["$defs"]["model"]["properties"]["type"]["enum"] == list(events_file.CALL_TYPES)
     assert set(tables["$defs"]["table"]["properties"]) == set(warehouse_file.TABLE_KEYS)
+    assert set(tables["$defs"]["source"]["properties"]) == set(source_file.SOURCE_KEYS)
+    inner = tables["$defs"]["table"]["properties"]
+    assert set(inner["guard"]["properties"]) == set(source_file.GUARD_KEYS)
 
 
 def test_the_keys_of_stories_are_those_of_their_reader() -> None:

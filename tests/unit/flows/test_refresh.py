@@ -99,7 +99,7 @@ def test_people_who_never_sent_an_event_are_found_by_their_rows(tmp_path: Path) 
 def test_the_same_tables_again_change_nothing(tmp_path: Path) -> None:
     world = World(tmp_path, {"ann": "free"})
     assert world.told(5)
-    assert in_force(world.actor).done
+    assert in_force(world.store).done
     assert world.told(9) == []
     world.start()
     written = world.store.writes
@@ -164,7 +164,7 @@ def test_a_pass_that_was_killed_is_done_again_with_the_same_instant(tmp_path: Pa
         assert not found.keys() & {one.id for one in again}, "nothing is decided twice"
         found |= {one.id: one.audience for one in again}
     assert len(found) == 2 * len(rows)
-    assert in_force(world.actor).done
+    assert in_force(world.store).done
 
 
 def test_each_shard_takes_its_own_rows(tmp_path: Path) -> None:

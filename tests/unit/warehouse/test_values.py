@@ -8,10 +8,10 @@ from decimal import ROUND_HALF_EVEN, Context, Decimal
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from state.warehouse.billionths import billionths_of
+from state.warehouse.billionths import billionths_of, rounded_billionths_of
 from state.warehouse.values import (
     billionths,
     boolean_of_text,
@@ -143,3 +143,12 @@ def test_truth_values() -> None:
     assert [boolean_of_text(text) for text in ("true", "False", "TRUE")] == [True, False, True]
     with pytest.raises(ValueError, match="is neither true nor false"):
         boolean_of_text("yes")
+
+
+@example([1e300], 0)
+@given(st.lists(st.floats(), min_size=1, max_size=50), st.integers(0, 12))
+def test_many_floats_are_rounded_as_one_is(numbers: list[float], places: int) -> None:
+    numbers += [round(number, places) for number in numbers if abs(number) < 1e6]
+    rounded, doubt = rounded_billionths_of(pa.array(numbers, pa.float64()))
+    for number, whole, doubted in zip(numbers, rounded.tolist(), doubt.tolist(), strict=True):
+        assert doubted or whole == billionths(number_of_float(str(number)))

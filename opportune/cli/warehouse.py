@@ -1,0 +1,216 @@
+"""``opportune warehouse``: refresh tables, see what they hold, and let through what the guard holds back.
+
+Owns: the commands and what they print. A refresh publishes a snapshot beside the job's state; the job that runs on that
+state directory sees it within a second and puts it in force.
+Not here: refreshing (state.warehouse), putting in force (flows.refresh).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from threading import Event, Thread
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from opportune.errors import DefinitionError, OpportuneError
+
+if TYPE_CHECKING:
+    from opportune.project import Project
+    from state.warehouse import Figures, Refreshed, Refresher
+
+F = TypeVar("F", bound=Callable[..., Any])
+PARENT_LOOK_S = 1.0
+WAREHOUSE = "warehouse"
+"""Below the state directory."""
+
+
+def _of_project(command: F) -> F:
+    """The arguments that every command has."""
+    directory = click.Path(exists=True, file_okay=False, path_type=Path)
+    state = click.option(
+        "--state", metavar="DIR", type=click.Path(path_type=Path), help="Instead of state.directory of opportune.yml."
+    )
+    return click.argument("directory", metavar="[DIR]", default=".", type=directory)(state(command))
+
+
+def _of_tables(command: F) -> F:
+    return click.option("--table", "names", metavar="NAME", multiple=True, help="Only this table; may be repeated.")(
+        command
+    )
+
+
+@click.group()
+def warehouse() -> None:
+    """Warehouse tables: refresh them, see what they hold, confirm what is held back."""
+
+
+@warehouse.command()
+@_of_project
+@_of_tables
+@click.option("--dry-run", is_flag=True, help="Read and compare, publish nothing.")
+@click.option("--unguarded", is_flag=True, help="Publish whatever the guard says.")
+@click.option("--no-wait", is_flag=True, help="Give up where another process refreshes the same table.")
+@click.option("--quiet", is_flag=True, help="No progress.")
+@click.option("--with-parent", is_flag=True, hidden=True, help="End when the process that started this one is gone.")
+def refresh(
+    directory: Path,
+    state: Path | None,
+    names: tuple[str, ...],
+    dry_run: bool,
+    unguarded: bool,
+    no_wait: bool,
+    quiet: bool,
+    with_parent: bool,
+) -> None:
+    """Read the tables of the project in DIR and publish a snapshot of each that has changed."""
+    if with_parent:
+        Thread(target=_end_with_parent, args=(os.getppid(),), name="parent-watch", daemon=True).start()
+    errors: list[OpportuneError] = []
+    for one in _refreshers(directory, state, names):
+        with _Progress(one.table.name, shown=not quiet) as progress:
+            one.progress = progress.told
+            try:
+                done = one.refresh(dry_run=dry_run, unguarded=unguarded, wait=not no_wait)
+            except OpportuneError as error:
+                # The other tables are refreshed all the same.
+                errors.append(error)
+                continue
+        click.echo(_said(one.table.name, done, dry_run=dry_run))
+    for failed in errors[:-1]:
+        click.echo(str(failed), err=True)
+    if errors:
+        raise errors[-1]
+
+
+@warehouse.command()
+@_of_project
+@_of_tables
+def status(directory: Path, state: Path | None, names: tuple[str, ...]) -> None:
+    """Say what each table holds, how old it is, and how its last refresh ended."""
+    from opportune.event import iso_text
+
+    for one in _refreshers(directory, state, names):
+        newest, held, last = one.shelf.newest(), one.shelf.held(), one.shelf.last()
+        click.echo(f"{one.table.name}:")
+        if newest is None:
+            click.echo("  no snapshot yet")
+        else:
+            click.echo(f"  snapshot {newest.version}, read {iso_text(newest.refreshed_ms)} from {newest.source}")
+            click.echo(f"  {newest.rows:,} rows, {newest.blocked_rows:,} left out, {newest.bytes:,} bytes")
+            click.echo(f"  columns: {', '.join(f'{name} ({kind})' for name, kind in newest.columns.items()) or 'none'}")
+        if held is not None:
+            click.echo(f"  HELD {held.version}: {held.held}")
+            click.echo(f"  to let it through: opportune warehouse confirm {directory} --table {one.table.name}")
+        if last is not None:
+            click.echo(f"  last refresh {iso_text(last.at_ms)}: {last.outcome}, {last.seconds:.1f} s")
+            if last.error and held is None:
+                click.echo(f"  {last.error}")
+
+
+@warehouse.command()
+@_of_project
+@_of_tables
+def diff(directory: Path, state: Path | None, names: tuple[str, ...]) -> None:
+    """Say what a refresh would change, without publishing anything."""
+    for one in _refreshers(directory, state, names):
+        done = one.refresh(dry_run=True)
+        click.echo(_said(one.table.name, done, dry_run=True))
+        for column, count in (done.figures.cells if done.figures is not None else {}).items():
+            if count:
+                click.echo(f"  {column}: {count:,} values differ")
+
+
+@warehouse.command()
+@_of_project
+@_of_tables
+def confirm(directory: Path, state: Path | None, names: tuple[str, ...]) -> None:
+    """Let the snapshots through that the guard holds back."""
+    found = [one for one in _refreshers(directory, state, names) if names or one.shelf.held() is not None]
+    if not found:
+        click.echo("nothing is held back")
+    for one in found:
+        manifest = one.shelf.confirm()
+        click.echo(f"{one.table.name}: snapshot {manifest.version} may come into force")
+
+
+def _end_with_parent(parent: int) -> None:
+    """A source that hangs would keep the lock of a table for ever, with nobody left to end it."""
+    pause = Event()
+    while os.getppid() == parent:
+        pause.wait(PARENT_LOOK_S)
+    os._exit(1)
+
+
+def _refreshers(directory: Path, state: Path | None, names: tuple[str, ...]) -> list[Refresher]:
+    """What refreshes each wanted table."""
+    from opportune.audiences.loader import load_project
+    from opportune.audiences.plan import Plan
+    from opportune.clock import wall_clock_ms
+    from state.warehouse import Refresher, Shelf, columns_or_kept
+
+    root = state if state is not None else _state_directory(directory)
+    project: Project = load_project(directory, columns_or_kept(root / WAREHOUSE))
+    unknown = [name for name in names if name not in project.tables]
+    if unknown:
+        known = ", ".join(project.tables) or "none"
+        raise DefinitionError(f"{directory / 'warehouse.yml'}: there is no table {unknown[0]!r}; its tables: {known}")
+    used = Plan(project).columns
+    return [
+        Refresher(table, directory, Shelf(root / WAREHOUSE, name), used.get(name, []), wall_clock_ms)
+        for name, table in project.tables.items()
+        if not names or name in names
+    ]
+
+
+def _state_directory(directory: Path) -> Path:
+    from opportune.audiences.loader import settings_of
+
+    return directory / settings_of(directory).state.directory
+
+
+def _said(name: str, done: Refreshed, *, dry_run: bool) -> str:
+    manifest = done.manifest
+    rows = f"{manifest.rows:,} rows"
+    if done.outcome == "unchanged":
+        if manifest.held:
+            return f"{name}: still held back: {manifest.held}"
+        return f"{name}: unchanged, {rows}"
+    found = _difference(done.figures)
+    if done.outcome == "held":
+        return f"{name}: {'would be ' if dry_run else ''}held back: {manifest.held}; {found}"
+    published = "would be published" if dry_run else f"published as {manifest.version}"
+    return f"{name}: {rows}, {published}; {found}"
+
+
+def _difference(figures: Figures | None) -> str:
+    if figures is None:
+        return "there was no snapshot before"
+    return f"{figures.changed:,} rows changed, {figures.added:,} new, {figures.gone:,} gone"
+
+
+class _Progress:
+    """A line of progress on a terminal; nothing elsewhere."""
+
+    def __init__(self, table: str, *, shown: bool) -> None:
+        from rich.console import Console
+        from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+        console = Console(stderr=True)
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+        self._bar = Progress(*columns, console=console, transient=True, disable=not shown or not console.is_terminal)
+        self._table = table
+        self._task = self._bar.add_task(table)
+
+    def __enter__(self) -> _Progress:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def told(self, step: str, rows: int) -> None:
+        """What a refresh does now."""
+        self._bar.update(self._task, description=f"{self._table}: {step}, {rows:,} rows")

@@ -1,0 +1,72 @@
+"""Random projects, records, snapshots, restarts: at every instant the engine's memberships are the evaluator's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+from hypothesis import assume, event, given
+from hypothesis import strategies as st
+
+from flows.loop import Loop
+from opportune.audiences.plan import Plan
+from opportune.membership import MembershipChange
+from opportune.project import Project
+from tests.model import snapshots
+from tests.model.logs import Advance, Commit, Feed, Life, LogRecord, Restart, lives
+from tests.model.projects import projects, rows
+from tests.model.snapshots import Decided, Net
+from tests.model.test_engine_equals_oracle import ROWS_MS, arrived, loaded
+from tests.oracle import Record, Tables
+from tests.oracle.engine import used_tables
+from tests.oracle.instants import read_instant
+
+pytestmark = pytest.mark.timeout(600)
+
+
+def nets(changes: Iterable[MembershipChange]) -> list[Net]:
+    """What is left of the changes of each instant, person and audience."""
+    kept: dict[tuple[int, str, str], str] = {}
+    for change in changes:
+        at = read_instant(change.at)
+        assert at is not None
+        key = (at, change.profile_id, change.audience)
+        if kept.pop(key, change.change) == change.change:
+            kept[key] = change.change
+    return sorted((*key, change) for key, change in kept.items())
+
+
+@given(projects(), lives(), st.lists(rows(), min_size=1, max_size=4), st.data())
+def test_live(project: Project, life: Life, contents: list[Tables], data: st.DataObject) -> None:
+    # Without a condition on attributes there is nothing that a snapshot could change.
+    assume(Plan(project).columns)
+    loop = Loop(project, 2, tables=loaded(project, contents[0]), began_ms=ROWS_MS)
+    steps: list[Record | Decided] = []
+    log: list[LogRecord] = []
+    for batch, step in enumerate(life.steps):
+        match step:
+            case Feed(fed):
+                loop.feed(arrived(fed))
+                log += fed
+                in_order = sorted(fed, key=lambda record: record.arrival_ms)
+                steps += [Record(record.arrival_ms, record.raw, batch) for record in in_order]
+            case Advance(time_ms):
+                loop.advance(time_ms)
+            case Commit():
+                loop.commit()
+            case Restart(again):
+                loop.restart()
+                if again and log:
+                    loop.feed(arrived(sorted(log, key=lambda record: record.partition)[-again:]))
+        content = data.draw(st.sampled_from([None, *contents]), label="snapshot")
+        if content is not None:
+            # A restart forgets the shards' time until the next batch; the decision's instant is kept all the same.
+            loop.advance(max(loop.time_ms, 1))
+            at_ms = max(loop.time_ms, ROWS_MS)
+            steps.append(Decided(at_ms, used_tables(project, content)))
+            loop.refresh(loaded(project, content), finish=data.draw(st.booleans(), label="finish"))
+    loop.advance(life.end_ms)
+    expected = snapshots.live(project, steps, life.end_ms, used_tables(project, contents[0]), ROWS_MS)
+    event(f"changes: {min(len(expected), 10)}")
+    event(f"snapshots: {sum(isinstance(step, Decided) for step in steps)}")
+    assert nets(loop.changes) == expected
