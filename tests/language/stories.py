@@ -6,7 +6,7 @@ Keys of a story: ``story`` its name, ``says`` the sentence of docs/language.md t
 ``opportune``, ``models`` and ``tables`` (the files of the project) and ``rows`` (CSV by table); ``events``, each with
 ``at`` its timestamp, ``who`` its userId (default ann), one of ``track``, ``page``, ``screen`` with a name or ``identify``,
 ``group``, ``alias``, and further fields as they are in the message, or ``raw``; ``until``; ``changes``, ``refused``,
-``evaluated`` (how often an audience was evaluated).
+``evaluated`` (how often an audience was evaluated), ``limits`` (of identifiers, by namespace; stories of identity).
 Not here: who runs them (tests.language.test_stories).
 """
 
@@ -46,6 +46,7 @@ class Story:
     until: str | None = None
     refused: dict[str, int] = field(default_factory=dict)
     evaluated: dict[str, int] = field(default_factory=dict)
+    limits: dict[str, int] = field(default_factory=dict)
 
     def write(self, directory: Path) -> None:
         """Writes the project; JSON is YAML too."""
@@ -100,9 +101,9 @@ class Story:
         return [f"{write_instant(_instant_ms(line.split(' ')[0]))} {line.split(' ', 1)[1]}" for line in self.changes]
 
 
-def stories() -> Iterator[Story]:
-    """All stories of all files, in order."""
-    for path in sorted(HERE.glob("*.yml")):
+def stories(directory: Path = HERE) -> Iterator[Story]:
+    """All stories of all files of a directory, in order."""
+    for path in sorted(directory.glob("*.yml")):
         for written in YAML(typ="safe", pure=True).load(path):
             yield Story(file=path.name, **written)
 
