@@ -135,7 +135,7 @@ class Graph:
 
     def handle(self, kind: str, letter: Letter) -> None:
         """Answers a letter: here if the profile lives here, else where it has gone; a frozen one lets it wait."""
-        if kind == "forward" and not self.profile(letter.to).fate & (FROZEN | MOVED):
+        if kind == "forward" and not self.profile(letter.to).fate & FROZEN:
             self.forwarding.arrive(letter)
             return
         self.forwarding.apply()
@@ -163,10 +163,10 @@ class Graph:
         noted, self.noted = self.noted, []
         for profile, event in noted:
             for other in event.also:
-                self._join(profile, event.person, other)
+                self._join(profile, event, other)
 
-    def _join(self, profile: Profile, person: Person, other: Person) -> None:
-        text = other.text
+    def _join(self, profile: Profile, event: Any, other: Person) -> None:
+        text, person = other.text, event.person
         if text in profile.identifiers:
             other.owner = None if person.addressed else person
             return
@@ -178,7 +178,7 @@ class Graph:
             self._tell(profile, "refused", text)
             return
         profile.pending = [*profile.pending, text]
-        self.send(Claim(self.suit(profile, text), take=False))
+        self.send(Claim(replace(self.suit(profile, text), now=max(profile.now, event.arrival)), take=False))
 
     def _is_settled(self, profile: Profile, text: str) -> bool:
         """Whether a claim was in conflict, and would be again."""
@@ -296,11 +296,14 @@ class Graph:
         self.notes.forget(profile.id)
         here = shard_of(letter.winner, self.shards) == self.actor.shard
         for kind, body in self.notes.release(profile.id):
-            waiting = replace(decode(kind, body), to=letter.winner)
-            if here:
+            waiting = decode(kind, body)
+            if kind == "forward":
+                # By way of this profile, which knows the message ids that it has used.
                 self.handle(kind, waiting)
+            elif here:
+                self.handle(kind, replace(waiting, to=letter.winner))
             else:
-                self.send(waiting)
+                self.send(replace(waiting, to=letter.winner))
 
     def _refuse(self, profile: Profile, letter: Refuse) -> None:
         thaw(profile)

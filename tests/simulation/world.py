@@ -98,7 +98,7 @@ class World:
             for sender in range(self.shards):
                 while any(self.channels[sender].values()):
                     self.append(sender)
-            busy = any([self.deliver(shard, 1 << 30) for shard in range(self.shards)])
+            busy = sum(self.deliver(shard, 1 << 30) for shard in range(self.shards)) > 0
 
     def read(self, shard: int, partition: int, count: int) -> None:
         """A shard is given the next records of a partition, of which it applies those that are its own."""

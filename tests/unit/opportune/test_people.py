@@ -12,7 +12,7 @@ import pytest
 from opportune.compiled import Compiled
 from opportune.errors import RejectedEvent
 from opportune.identifiers import IdentitySettings, Namespace
-from opportune.identity import profile_id
+from opportune.identity import digest_of
 from opportune.people import People, is_known
 from tests.oracle.builders import encode, project
 
@@ -49,7 +49,7 @@ def test_identifiers_come_strongest_first_and_blocked_ones_do_not() -> None:
     for user, anonymous, expected in cases:
         person, others = finding.find(event(user, anonymous))
         assert [person.text, *(other.text for other in others)] == expected
-        assert person.id == profile_id(*expected[0].split(":"))
+        assert person.id == digest_of(expected[0])
         assert 0 <= person.shard < 4
 
 
