@@ -178,7 +178,11 @@ class Worker:
         snapshots = TableSnapshots(project, compiled.plan, directory, settings.state.shards, wall_clock_ms)
         actors = self._open(project, compiled, snapshots, topics, directory)
         self._check(actors, topics)
-        inputs = [self._input(actors, topic, number) for topic in topics.read() for number in range(topic.partitions)]
+        inputs = [
+            self._input(actors, topic, number, mail=topic is topics.mailbox)
+            for topic in topics.read()
+            for number in range(topic.partitions)
+        ]
         read = {topic.name for topic in topics.events}
         events = [one for one in inputs if one.topic in read]
         for actor in actors:
@@ -262,10 +266,11 @@ class Worker:
         )
         store.write(write)
 
-    def _input(self, actors: list[Actor], topic: Topic, number: int) -> Input:
+    def _input(self, actors: list[Actor], topic: Topic, number: int, *, mail: bool) -> Input:
+        """Where a partition is read on; of the mail a new state reads none that its predecessor has sent."""
         places = [actor.positions.get(topic.topic_id, number) for actor in actors]
         known = [place for place in places if place is not None]
-        offset, time_ms = min(known) if len(known) == len(places) else (topic.starts[number], 0)
+        offset, time_ms = min(known) if len(known) == len(places) else ((topic.ends if mail and not known else topic.starts)[number], 0)
         return Input(topic.name, topic.topic_id, number, offset, time_ms)
 
     def _flow(
