@@ -260,7 +260,11 @@ class Worker:
         """Where a partition is read on; of the mail a new state reads none that its predecessor has sent."""
         places = [actor.positions.get(topic.topic_id, number) for actor in actors]
         known = [place for place in places if place is not None]
-        offset, time_ms = min(known) if len(known) == len(places) else ((topic.ends if mail and not known else topic.starts)[number], 0)
+        offset, time_ms = (
+            min(known)
+            if len(known) == len(places)
+            else ((topic.ends if mail and not known else topic.starts)[number], 0)
+        )
         return Input(topic.name, topic.topic_id, number, offset, time_ms)
 
     def _flow(
