@@ -20,7 +20,10 @@ STORIES = list(stories(HERE / "identity"))
 def test_the_engine_tells_the_story(story: Story, tmp_path: Path) -> None:
     story.write(tmp_path)
     if story.limits:
-        namespaces = {"user_id": {"path": "userId"}, "anonymous_id": {"path": "anonymousId", "shared": True}}
+        namespaces: dict[str, dict[str, object]] = {
+            "user_id": {"path": "userId"},
+            "anonymous_id": {"path": "anonymousId", "shared": True},
+        }
         limited = {name: {**one, "limit": story.limits.get(name, 1)} for name, one in namespaces.items()}
         (tmp_path / "identity.yml").write_text(json.dumps({"namespaces": limited}))
     result = replay(load_project(tmp_path, columns_of), story.records(), until_ms=story.until_ms())
