@@ -5,7 +5,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3; do $$p -c '$(FITS)' 2>
 BIN := .venv/bin
 SOURCES := $(wildcard opportune state flows api bench tests)
 # Suites that start processes and a broker run one after the other, the others side by side.
-SERIAL := $(wildcard tests/kafka tests/integration tests/crash)
+SERIAL := $(wildcard tests/kafka tests/integration tests/api tests/crash)
 PARALLEL := $(filter-out $(addsuffix /,$(SERIAL)) tests/__pycache__/,$(wildcard tests/*/))
 QUICK := $(wildcard tests/unit tests/contracts tests/language tests/simulation)
 PYTEST := $(BIN)/python -m pytest

@@ -1,0 +1,88 @@
+"""The service: its parts put together, started in order and stopped in reverse.
+
+Owns: the application and its own routes (health, readiness, metrics, refusals). Nothing is made at import.
+Not here: the collector (api.collector), look-ups (api.routes), keys (api.keys), the process (opportune.cli.serve).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+from fastapi import FastAPI, Request, Response
+
+from api import problems
+from api.access import Access
+from api.collector.producer import EventProducer
+from api.collector.refusals import Refusals
+from api.collector.routes import Collector, collector_routes
+from api.keys import Keyring
+from api.metrics import Counters
+from api.problems import Problem
+from api.settings import ServeSettings
+from opportune.clock import Clock, monotonic_ms, wall_clock_ms
+
+
+def make_app(
+    settings: ServeSettings,
+    keyring: Keyring,
+    producer: EventProducer | None,
+    clock: Clock = wall_clock_ms,
+) -> FastAPI:
+    """The application.
+
+    Args:
+        settings: limits, and which parts are served.
+        keyring: the keys in force.
+        producer: the way to Kafka, not started; None without a collector.
+        clock: wall clock, milliseconds.
+    """
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        if producer is not None:
+            producer.start()
+        yield
+        if producer is not None:
+            producer.close()
+
+    app = FastAPI(title="Opportune", version="0.1.0", lifespan=lifespan, redoc_url=None)
+    problems.install(app)
+    access, counters, refusals = Access(keyring, monotonic_ms), Counters(), Refusals()
+    _own_routes(app, access, counters, refusals, producer)
+    if producer is not None:
+        app.include_router(collector_routes(Collector(access, producer, settings, counters, refusals, clock)))
+    return app
+
+
+def _own_routes(
+    app: FastAPI, access: Access, counters: Counters, refusals: Refusals, producer: EventProducer | None
+) -> None:
+    @app.get("/healthz", tags=["service"])
+    async def healthz() -> dict[str, str]:
+        """The process is alive."""
+        return {"status": "ok"}
+
+    @app.get("/readyz", tags=["service"])
+    async def readyz() -> dict[str, Any]:
+        """Every part can answer."""
+        if producer is not None and not producer.partitions:
+            raise Problem(503, "no_topic", "the events topic is not there or cannot be reached", 1)
+        return {"status": "ready"}
+
+    @app.get("/metrics", tags=["service"])
+    async def metrics() -> Response:
+        """Counters, as Prometheus reads them."""
+        gauges: dict[str, float] = {}
+        if producer is not None:
+            gauges["opportune_collector_waiting_records"] = producer.waiting_records
+            gauges["opportune_collector_waiting_bytes"] = producer.waiting_bytes
+        return Response(counters.text(gauges), media_type="text/plain; version=0.0.4")
+
+    @app.get("/v1/refusals", tags=["collector"])
+    async def last_refusals(request: Request) -> Response:
+        """What the collector of this process refused lately; scope admin."""
+        access.check(request, "admin")
+        return Response(msgspec.json.encode({"refusals": refusals.last()}), media_type="application/json")

@@ -1,0 +1,231 @@
+"""From the body of a request to records of the events topic.
+
+Owns: the two shapes of a body (one message, or ``batch``), what a message must be, and what the collector writes into it:
+``source``, ``receivedAt``, ``originalTimestamp`` as the client's own time, and the ``timestamp`` corrected by the
+client's clock: original + (receivedAt - sentAt).
+Invariants: everything else of a message stays byte for byte, so numbers keep their digits; one bad message never takes
+another with it. Not here: blocked identifiers and what is too late, which the project decides and the engine refuses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from api.collector.answers import Refused
+from opportune.errors import RejectedEvent
+from opportune.event import CALL_TYPES, Instants, effective_ms, iso_text
+from opportune.identity import profile_id
+
+Fields = dict[str, msgspec.Raw]
+decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
+decode_any = msgspec.json.Decoder().decode
+encode = msgspec.json.Encoder().encode
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+IDENTIFIERS = (("userId", "user_id"), ("anonymousId", "anonymous_id"))
+"""The fields that decide the partition, strongest first, with their namespaces."""
+MESSAGES_MAX = 10_000
+WHOLE_MAX = 1e15
+BRACKETS = bytes(set(range(256)) - set(b"[{"))
+
+
+class Record(msgspec.Struct, frozen=True):
+    """What goes to Kafka: the key ``namespace:value``, the profile id that decides the partition, and the message."""
+
+    key: bytes
+    profile: bytes
+    value: bytes
+
+
+class RefusedMessage(msgspec.Struct, frozen=True):
+    """A message that is not taken: its place in the batch, a word and a sentence."""
+
+    index: int
+    code: str
+    message: str
+
+
+class Body(msgspec.Struct, frozen=True):
+    """A request's body: its messages, the time at which it was sent, its write key, and whether it was a batch."""
+
+    messages: list[msgspec.Raw]
+    sent: msgspec.Raw | None
+    write_key: str
+    batch: bool
+
+
+def read(body: bytes) -> Body:
+    """Splits a body. Raises ``Refused`` (400) where it is neither a message nor a batch."""
+    try:
+        body.decode()
+        fields = decode_object(body)
+        batch = fields.get("batch")
+        messages = [msgspec.Raw(body)] if batch is None else decode_list(batch)
+    except UNREADABLE as error:
+        raise Refused(
+            400, "not_json", f"the body is not a JSON object with a message or a batch: {error}"[:200]
+        ) from error
+    if len(messages) > MESSAGES_MAX:
+        raise Refused(413, "too_large", f"a batch may have {MESSAGES_MAX} messages")
+    write_key = _text(fields.get("writeKey"))
+    if not write_key and batch is not None and messages:
+        write_key = _first_write_key(messages[0])
+    return Body(messages, fields.get("sentAt"), write_key, batch is not None)
+
+
+class Reader:
+    """Makes records of messages.
+
+    Args:
+        bytes_max: of a message.
+        nesting_max: levels of objects and lists in it.
+    """
+
+    def __init__(self, bytes_max: int, nesting_max: int) -> None:
+        self.bytes_max = bytes_max
+        self.nesting_max = nesting_max
+        self.instants = Instants()
+
+    def records(
+        self, body: Body, kind: str | None, source: str, received_ms: int
+    ) -> tuple[list[Record], list[RefusedMessage]]:
+        """The records of a body, and what is refused of it.
+
+        Args:
+            body: what was read.
+            kind: the type that the address says, for messages that do not say theirs.
+            source: the name of the write key.
+            received_ms: now.
+        """
+        written = {"source": msgspec.Raw(encode(source)), "receivedAt": _quoted(iso_text(received_ms))}
+        records: list[Record] = []
+        refused: list[RefusedMessage] = []
+        for index, raw in enumerate(body.messages):
+            try:
+                records.append(self._record(raw, body.sent, kind, written, received_ms))
+            except RejectedEvent as error:
+                refused.append(RefusedMessage(index, error.reason, (error.detail or error.reason)[:200]))
+        return records, refused
+
+    def _record(
+        self,
+        raw: msgspec.Raw,
+        sent: msgspec.Raw | None,
+        kind: str | None,
+        written: Mapping[str, msgspec.Raw],
+        received_ms: int,
+    ) -> Record:
+        blob = bytes(raw)
+        if len(blob) > self.bytes_max:
+            raise RejectedEvent("too_large", f"{len(blob)} bytes, where a message may have {self.bytes_max}")
+        if len(blob.translate(None, BRACKETS)) > self.nesting_max:
+            self._check_nesting(blob)
+        try:
+            fields = decode_object(raw)
+        except UNREADABLE as error:
+            raise RejectedEvent("bad_shape", "a message is an object") from error
+        type_ = _value(fields.get("type"))
+        if type_ is None and kind is not None:
+            type_, fields["type"] = kind, _quoted(kind)
+        if not isinstance(type_, str) or type_ not in CALL_TYPES:
+            raise RejectedEvent("bad_type", f"type is none of {', '.join(sorted(CALL_TYPES))}")
+        key, profile = _person(fields)
+        fields.pop("writeKey", None)
+        fields.update(written)
+        self._write_times(fields, sent, received_ms)
+        return Record(key, profile, encode(fields))
+
+    def _write_times(self, fields: Fields, sent: msgspec.Raw | None, received_ms: int) -> None:
+        own = _instant_text(fields, "timestamp")
+        original = own if own is not None else _instant_text(fields, "originalTimestamp")
+        if _value(fields.get("sentAt")) is None and sent is not None:
+            fields["sentAt"] = sent
+        sent_text = _instant_text(fields, "sentAt")
+        if original is None:
+            fields.pop("timestamp", None)
+            return
+        received = iso_text(received_ms)
+        at, _ = effective_ms(self.instants, None, original, sent_text, received, received_ms)
+        assert at is not None, "there is an original time"
+        fields["originalTimestamp"] = _quoted(original)
+        fields["timestamp"] = _quoted(iso_text(at))
+
+    def _check_nesting(self, blob: bytes) -> None:
+        try:
+            level: list[Any] = [decode_any(blob)]
+        except UNREADABLE as error:
+            raise RejectedEvent("bad_shape", "nested too deeply, or not JSON") from error
+        for _ in range(self.nesting_max + 1):
+            level = [inner for one in level for inner in _inside(one) if isinstance(inner, dict | list)]
+            if not level:
+                return
+        raise RejectedEvent("bad_shape", f"nested more than {self.nesting_max} levels deep")
+
+
+def _inside(value: Any) -> list[Any]:
+    if isinstance(value, dict):
+        return list(value.values())
+    return value if isinstance(value, list) else []
+
+
+def _person(fields: Fields) -> tuple[bytes, bytes]:
+    """The record's key and the profile id of the strongest identifier that is there."""
+    found: tuple[bytes, bytes] | None = None
+    for field, namespace in IDENTIFIERS:
+        value = _value(fields.get(field))
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            raise RejectedEvent("bad_shape", f"{field} is neither text nor a number")
+        text = value.strip() if isinstance(value, str) else _number_text(fields[field], value)
+        if text and found is None:
+            name = f"{namespace}:{text}".encode("utf-8", "surrogatepass")
+            found = name, profile_id(namespace, text)
+    if found is None:
+        raise RejectedEvent("no_identifier", "there is neither a userId nor an anonymousId")
+    return found
+
+
+def _number_text(raw: msgspec.Raw, value: float) -> str:
+    """A number as the engine writes it: 5.0 is 5. A longer one only loses its place beside its person's other events."""
+    return str(int(value)) if abs(value) < WHOLE_MAX and value == int(value) else bytes(raw).decode().strip()
+
+
+def _instant_text(fields: Fields, name: str) -> str | None:
+    value = _value(fields.get(name))
+    if value is None or isinstance(value, str):
+        return value
+    raise RejectedEvent("bad_time", f"{name} is not text")
+
+
+def _value(raw: msgspec.Raw | None) -> Any:
+    if raw is None:
+        return None
+    try:
+        return decode_any(raw)
+    except UNREADABLE as error:
+        raise RejectedEvent("not_json", "a field cannot be read") from error
+
+
+def _text(raw: msgspec.Raw | None) -> str:
+    if raw is None:
+        return ""
+    try:
+        value = decode_any(raw)
+    except UNREADABLE:
+        return ""
+    return value if isinstance(value, str) else ""
+
+
+def _first_write_key(raw: msgspec.Raw) -> str:
+    try:
+        return _text(decode_object(raw).get("writeKey"))
+    except UNREADABLE:
+        return ""
+
+
+def _quoted(text: str) -> msgspec.Raw:
+    return msgspec.Raw(encode(text))

@@ -1,0 +1,98 @@
+"""``opportune serve``: the collector and the look-ups, as one process of HTTP.
+
+Owns: the command's options, the refusal to listen beyond this machine without keys, and the process.
+Not here: the application (api.app), keys (opportune.cli.keys).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+
+import click
+
+from opportune.errors import ConfigurationError
+
+BACKLOG = 2_048
+"""Clients open many connections at once; a short queue stalls them for a second."""
+
+
+@click.command()
+@click.argument(
+    "directory", metavar="[DIR]", default=".", type=click.Path(exists=True, file_okay=False, path_type=Path)
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Beyond this machine only with keys.")
+@click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65_535))
+@click.option("--keys", "key_file", type=click.Path(dir_okay=False, path_type=Path), help="Instead of DIR/keys.json.")
+@click.option("--bootstrap-servers", metavar="HOST:PORT", help="Instead of kafka.bootstrap_servers of opportune.yml.")
+@click.option("--topic-prefix", metavar="TEXT", default="", help="Put before the name of every topic.")
+@click.option("--request-bytes-max", default=512_000, show_default=True, type=click.IntRange(min=1_024))
+@click.option(
+    "--ride",
+    default=10.0,
+    show_default=True,
+    type=click.FloatRange(0.1, 300),
+    help="Seconds that an event waits for a broker that is away.",
+)
+@click.option("--log-level", default="INFO", type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"]))
+def serve(
+    directory: Path,
+    host: str,
+    port: int,
+    key_file: Path | None,
+    bootstrap_servers: str | None,
+    topic_prefix: str,
+    request_bytes_max: int,
+    ride: float,
+    log_level: str,
+) -> None:
+    """Serve the project in DIR over HTTP until SIGTERM or Ctrl-C."""
+    # Imported late: neither the web nor Kafka is needed for --help.
+    import uvicorn
+
+    from api.app import make_app
+    from api.collector.producer import EventProducer
+    from api.keys import KEY_FILE, Keyring
+    from api.settings import ServeSettings
+    from flows.kafka_config import producer_config
+    from flows.logs import configure
+    from flows.worker import Options, load
+
+    configure(log_level)
+    project = load(Options(directory, bootstrap_servers, topic_prefix=topic_prefix))
+    keyring = Keyring(key_file or directory / KEY_FILE)
+    refuse_open_door(host, keyring.guarded)
+    settings = ServeSettings(request_bytes_max=request_bytes_max, ride_ms=round(ride * 1000))
+    topic = project.settings.topics.events[0]
+    producer = EventProducer(producer_config(project.settings.kafka), topic, settings)
+    uvicorn.run(
+        make_app(settings, keyring, producer),
+        host=host,
+        port=port,
+        loop="uvloop",
+        http="httptools",
+        backlog=BACKLOG,
+        # Addresses hold identifiers and write keys: no line for each request.
+        access_log=False,
+        log_level=log_level.lower(),
+        server_header=False,
+    )
+
+
+def refuse_open_door(host: str, guarded: bool) -> None:
+    """Raises ``ConfigurationError`` where a service without keys would listen beyond this machine."""
+    if not guarded and not is_loopback(host):
+        raise ConfigurationError(
+            f"--host {host} can be reached from other machines, and no key was made: run `opportune keys make` first, or "
+            "listen on 127.0.0.1."
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine only. A name other than localhost is not: it may resolve to anything."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

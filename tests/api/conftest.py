@@ -1,0 +1,41 @@
+"""One service on one Kafka for the whole folder: its tests look at their own events."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from api.keys import KEY_FILE, make_key, write_keys
+from tests.api.serving import Topic, make_topic, serving, write_project
+from tests.kafka.broker import Kafka
+
+
+class Served:
+    """A running service: its address, its events topic, a write key of it, and one for reading."""
+
+    def __init__(self, address: str, topic: Topic, write_key: str, read_key: str) -> None:
+        self.address = address
+        self.topic = topic
+        self.write_key = write_key
+        self.read_key = read_key
+
+
+@pytest.fixture(scope="session")
+def _served(kafka: Kafka, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    directory = write_project(tmp_path_factory.mktemp("served"), "served", kafka.bootstrap_servers)
+    writing, write_key = make_key("web", ("write:events",), "2026-01-01T00:00:00Z")
+    reading, read_key = make_key("app", ("admin",), "2026-01-01T00:00:00Z")
+    write_keys(directory / KEY_FILE, (writing, reading))
+    make_topic(kafka.bootstrap_servers, "served.events")
+    topic = Topic(kafka.bootstrap_servers, "served.events")
+    with serving(directory) as address:
+        yield Served(address, topic, write_key, read_key)
+    topic.close()
+
+
+@pytest.fixture
+def served(_served: Served) -> Served:
+    """The service, with nothing unread on its topic."""
+    _served.topic.new()
+    return _served
