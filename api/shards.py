@@ -21,8 +21,10 @@ from opportune.clock import Clock, monotonic_ms
 from opportune.compiled import Compiled
 from opportune.errors import ReadRefused
 from opportune.identity import profile_id, shard_of
+from opportune.profile import ELSEWHERE
 from state.keys import META_PLAN
 from state.people import People, Person
+from state.person import HOPS_MAX, onward
 from state.reader import ShardReader
 from state.status import read_shard_times
 from state.warehouse import WarehouseTable
@@ -86,7 +88,7 @@ class Shards:
         self._readers.clear()
 
     async def find(self, namespace: str, value: str, age_ms_max: int | None = None) -> Found:
-        """Looks somebody up.
+        """Looks somebody up, by any of their identifiers.
 
         Args:
             namespace: of the identifier.
@@ -96,10 +98,17 @@ class Shards:
         Raises:
             ReadRefused: the shard cannot answer, or not as fresh as asked.
         """
-        person_id = profile_id(namespace, value)
-        shard = shard_of(person_id, self.count)
-        reader, time_ms = await self.fresh(shard, age_ms_max)
-        return Found(shard, time_ms, self._people[shard][1].find(reader, person_id, time_ms))
+        person_id: bytes = profile_id(namespace, value)
+        pointing = ELSEWHERE
+        for _ in range(HOPS_MAX):
+            shard = shard_of(person_id, self.count)
+            reader, time_ms = await self.fresh(shard, age_ms_max)
+            head = reader.get("profiles", person_id)
+            following = None if head is None else onward(person_id, head, pointing)
+            if following is None:
+                return Found(shard, time_ms, self._people[shard][1].find(reader, person_id, time_ms))
+            person_id, pointing = following, 0
+        raise ReadRefused("the profile is being merged: ask again")
 
     async def members(self, audience: int) -> tuple[dict[int, int], Iterator[list[tuple[bytes, int, list[str]]]]]:
         """The log time of each shard, and the members in slices, shard by shard. Raises ``ReadRefused``."""

@@ -21,13 +21,14 @@ from flows.changes import ChangeWriter, net
 from flows.control import Decisions
 from flows.dead_letters import DeadLetters
 from flows.desk import Desk
+from flows.identity import Graph, used_by_absorbed
 from flows.mail import LOCAL_TOPICS, Incoming, Mailbox, MailTopics
 from flows.refresh import Refresh, Snapshots
 from flows.timers import Timers
 from opportune.compiled import Compiled
 from opportune.decode import Event
 from opportune.errors import RejectedEvent
-from opportune.profile import Change, Profile, advance, fire
+from opportune.profile import FROZEN, Change, Profile, advance, fire
 from state.keys import META_APPLIED, decode_timer, pack_member, pack_membership
 from state.outbox import Outbox, OutboxMessage, decode_messages, encode_messages
 from state.positions import Positions
@@ -61,6 +62,7 @@ class Actor:
         changes: makes records of changes.
         dead_letters: makes records of refused events.
         mail: the topics of mail and decisions.
+        shards: how many there are.
         snapshots: opens the tables that later decisions put in force.
         on_point: called with the name of a point of the work; tests kill the process there.
         on_poison: called with the record of an event whose work raised, and the error.
@@ -80,6 +82,7 @@ class Actor:
         changes: ChangeWriter,
         dead_letters: DeadLetters,
         mail: MailTopics = LOCAL_TOPICS,
+        shards: int = 1,
         snapshots: Snapshots | None = None,
         on_point: Callable[[str], None] = ignore,
         on_poison: Callable[[Any, BaseException], None] = ignore,
@@ -114,8 +117,11 @@ class Actor:
         self.sent = self.outbox.first - 1
         self.entered = [0] * len(compiled.names)
         self.exited = [0] * len(compiled.names)
-        self.counts = dict.fromkeys(("applied", "duplicates", "replayed", "changes", "fired", "profiles"), 0)
+        self.counts = dict.fromkeys(
+            ("applied", "duplicates", "replayed", "changes", "fired", "profiles", "forwarded"), 0
+        )
         self.refused: dict[str, int] = {}
+        self.graph = Graph(self, shards)
 
     def apply(self, batch: Batch, *, quiet: bool = False) -> list[OutboxMessage]:
         """Does all that a batch asks for.
@@ -139,13 +145,15 @@ class Actor:
         out: list[Change] = []
         write = self.store.batch()
         self.desk.clear()
+        self.graph.begin(out, refused, write)
         self.refresh.turn(self.time_ms)
         if batch.mail:
             refused += self.incoming.take(batch.mail, self.positions, write)
+            self.graph.end()
             for versions in self.decisions.snapshots():
                 self.refresh.decide(versions, self.time_ms or batch.time_ms)
         if events:
-            self._events(events, out, refused, write)
+            self.graph.apply(events)
         self.time_ms = max(self.time_ms, batch.time_ms)
         self._sweep(out, write)
         if quiet:
@@ -188,11 +196,13 @@ class Actor:
                 self.positions.advance(span.topic_id, span.partition, span.next, span.time_ms)
                 self.moved = True
 
-    def _events(  # noqa: C901 - the hot loop: a call for each of its cases would cost more than the case
+    def apply_events(  # noqa: C901, PLR0912 - the hot loop: a call for each of its cases would cost more than the case
         self, events: list[Event], out: list[Change], refused: list[tuple[Any, RejectedEvent]], write: Write
     ) -> None:
         """Applies events in order; an exception in here is a bug, and the record that met it is told to ``on_poison``."""
-        desk, evaluate = self.desk, self.evaluate
+        desk, evaluate, graph = self.desk, self.evaluate, self.graph
+        if graph.moves:
+            graph.redirect(events)
         wanted = desk.load_for(events)
         profiles = desk.profiles
         self.refresh.meet(wanted, out)
@@ -204,7 +214,7 @@ class Actor:
             for theirs in wanted.values()
             for event in theirs
         ]
-        recalled = self._recall(hashes)
+        recalled = self._recall(hashes + graph.earlier(wanted, profiles))
         used: dict[int, int] = {}
         found, touch, lateness = self.compiled.program.found, desk.touch, self.lateness_ms
         applied = place = 0
@@ -212,6 +222,9 @@ class Actor:
         try:
             for profile_id, theirs in wanted.items():
                 profile = profiles[profile_id]
+                if profile.fate and graph.divert(profile, theirs, hashes[place : place + len(theirs)], recalled):
+                    place += len(theirs)
+                    continue
                 for event in theirs:
                     hashed = hashes[place]
                     place += 1
@@ -222,8 +235,10 @@ class Actor:
                             refused.append((event.origin, RejectedEvent("too_late", f"{now - event.at} ms behind")))
                             continue
                     action = event.handler
-                    if hashed and recalled is not None and self._duplicate(hashed, now, recalled, used):
+                    if hashed and recalled is not None and self.is_duplicate(hashed, now, recalled, used, profile):
                         continue
+                    if event.also:
+                        graph.noted.append((profile, event))
                     if action is None and profile.now:
                         event.person.known = True
                         continue
@@ -246,13 +261,16 @@ class Actor:
             self.on_poison(event.origin, error)
             raise
         self.counts["applied"] += applied
+        if graph.noted:
+            graph.join()
         if used:
             self.seen.add(write, np.array(list(used), np.uint64), np.array(list(used.values()), np.int64))
 
     def _found(self, profile: Profile, event: Event) -> None:
         person = event.person
         person.known = True
-        profile.identifiers = [f"{person.namespace}:{person.value}"]
+        profile.identifiers = [person.text]
+        profile.rank = person.rank
         profile.now = event.arrival
         self.counts["profiles"] += 1
 
@@ -265,14 +283,16 @@ class Actor:
         again = len(set(hashes)) + max(hashes.count(0) - 1, 0) != len(hashes)
         return before if before or again else None
 
-    def _duplicate(self, hashed: int, now: int, recalled: Mapping[int, int], used: Mapping[int, int]) -> bool:
-        at = used.get(hashed)
-        if at is None:
-            at = recalled.get(hashed)
-        if at is None or now - at >= self.period_ms:
-            return False
-        self.counts["duplicates"] += 1
-        return True
+    def is_duplicate(
+        self, hashed: int, now: int, recalled: Mapping[int, int], used: Mapping[int, int], profile: Profile
+    ) -> bool:
+        """Whether a message id, by its hash, was used within the period before ``now``; counts it."""
+        at = used.get(hashed, recalled.get(hashed))
+        if at is None and profile.absorbed:
+            at = used_by_absorbed(hashed, profile, recalled)
+        duplicate = at is not None and now - at < self.period_ms
+        self.counts["duplicates"] += duplicate
+        return duplicate
 
     def _sweep(self, out: list[Change], write: Write) -> None:
         """Fires timers that are due before the shard's time, a bounded number of them."""
@@ -290,12 +310,15 @@ class Actor:
         for profile in swept:
             profile.timer = 0
             desk.touch(profile)
+            if profile.fate & FROZEN:
+                continue
             advance(profile, self.time_ms, out, self.evaluate)
         self.counts["fired"] += len(keys)
 
     def commit(self, out: list[Change], write: Write, letters: list[OutboxMessage]) -> list[OutboxMessage]:
         """Versions, indexes and writes; returns what is to be sent."""
         messages = [*self._changes(out, write), *letters] if out else letters
+        self.graph.save(write)
         desk, mailbox = self.desk, self.mailbox
         if mailbox.outgoing:
             messages = [*messages, *mailbox.outgoing]
@@ -372,8 +395,7 @@ class Actor:
     def snapshot(self) -> dict[str, Any]:
         """Makes everything durable.
 
-        Returns:
-            The fence: shard, applied positions, last outbox sequence. State behind a committed fence is lost state.
+        Returns the fence: shard, applied positions, last outbox sequence. State behind a committed fence is lost state.
         """
         assert not self.mailbox.outgoing, "mail was sent outside of a batch"
         if self.moved:

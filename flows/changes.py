@@ -8,7 +8,7 @@ Not here: the shape of a record (opportune.membership), sending (flows.sinks).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from msgspec.json import Encoder
 
@@ -25,6 +25,13 @@ from state.warehouse import VERSION_DIGITS
 encode = Encoder().encode
 WORDS = ("exited", "entered")
 """By whether a change is an entry."""
+
+
+class Merged(NamedTuple):
+    """What did it: a merge. ``field`` of the change names the other profile: ``merged_into`` or ``merged_from``."""
+
+    field: str
+    profile: bytes
 
 
 def net(changes: list[Change]) -> list[Change]:
@@ -124,9 +131,12 @@ def identifiers_of(identifiers: list[str]) -> dict[str, list[str]]:
 
 
 def cause_of(by: Any) -> tuple[bytes, bytes]:
-    """The cause of a change, and the JSON of what it is known by: an event's message id, a snapshot's version."""
+    """The cause of a change, and the JSON of what it is known by: a message id, the other profile, a snapshot's version."""
     if by is None:
         return b"time", b""
+    if isinstance(by, Merged):
+        other = encode(by.profile.hex() if by.field == "merged_into" else [by.profile.hex()])
+        return b"merged", b',"%s":%s' % (by.field.encode(), other)
     if isinstance(by, str):
         return by.encode(), b""
     if isinstance(by, AttributeCause):

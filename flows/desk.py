@@ -80,6 +80,7 @@ class Desk:
     def __init__(self, compiled: Compiled, store: Store, tables: Mapping[str, WarehouseTable]) -> None:
         self.store = store
         self.family = store.family("profiles")
+        self.timers_family = store.family("timers")
         self.handlers = compiled.plan.handlers
         self.suffixes = [U16(group.number) for group in compiled.plan.groups]
         self.groups = groups_of(store, self.suffixes)
@@ -151,7 +152,8 @@ class Desk:
             needed = self._needed(theirs)
             profile = at_hand.get(profile_id)
             if profile is None:
-                profile = before.get(profile_id)
+                # On the desk without being at hand: somebody whom the mail of this batch concerned.
+                profile = before.get(profile_id) or profiles.get(profile_id)
                 if profile is None:
                     ids.append(profile_id)
                     reads.append(needed)

@@ -138,6 +138,7 @@ class Loop:
                     tables=tables,
                     changes=writer,
                     dead_letters=letters,
+                    shards=self.shards,
                     snapshots=self.snapshots,
                 )
             )

@@ -23,7 +23,7 @@ import msgspec
 from flows.changes import AttributeCause
 from flows.desk import rows_of
 from opportune.audiences.plan import ATTRIBUTES
-from opportune.profile import NEVER, Change, Profile, advance, fire
+from opportune.profile import FROZEN, MOVED, NEVER, Change, Profile, advance, fire
 from state.keys import PROFILE_BYTES
 from state.outbox import OutboxMessage
 from state.store import Batch as Write
@@ -178,14 +178,14 @@ class Refresh:
         desk, evaluate, at_ms = self.actor.desk, self.actor.evaluate, self.state.at
         ids = [profile.id for profile in profiles]
         old = rows_of(desk.used(self.before), ids) if self.before else [profile.row for profile in profiles]
-        known = [profile for profile in profiles if profile.now]
+        known = [profile for profile in profiles if is_somebody(profile)]
         desk.open_due(known, at_ms)
         desk.open((profile, desk.reads(ATTRIBUTES)) for profile in known)
         names = self._names([profile.id for profile in profiles if not profile.now])
         for profile, row in zip(profiles, old, strict=True):
-            if not profile.now:
+            if not is_somebody(profile):
                 # A row that went before anybody saw it makes no profile.
-                if profile.id in names:
+                if profile.id in names and not profile.fate:
                     self._find(profile, names[profile.id], out)
                 continue
             new, profile.row = profile.row, row
@@ -211,6 +211,7 @@ class Refresh:
         """Makes the profile of a row."""
         self.actor.desk.touch(profile)
         profile.identifiers = [name]
+        profile.rank = self.actor.graph.ranks.get(name.partition(":")[0], 0)
         profile.now = self.state.at
         self.actor.counts["profiles"] += 1
         self.actor.compiled.program.found(profile, self.state.at, out, self.cause)
@@ -255,6 +256,12 @@ class Refresh:
         self.before = {}
         self.unsaved = True
 
+    def use(self, tables: Mapping[str, WarehouseTable]) -> None:
+        """Takes other tables without a decision, where nothing is pending; ``put_in_force`` has to follow."""
+        assert not self.pending, "somebody is still to be switched"
+        self.tables = tables
+        self.actor.desk.use(tables)
+
     def all(self, shards: int, at_ms: int) -> Iterator[list[OutboxMessage]]:
         """Looks at everybody: all rows, and all profiles without one; see ``put_in_force``."""
         actor, versions = self.actor, versions_of(self.tables)
@@ -292,6 +299,11 @@ class Refresh:
         self.unsaved = True
         self.save(write)
         self.actor.store.write(write)
+
+
+def is_somebody(profile: Profile) -> bool:
+    """Whether attributes can change anything here: there is a profile, and it is not on its way into another one."""
+    return bool(profile.now) and not profile.fate & (FROZEN | MOVED)
 
 
 def in_force(store: Store) -> InForce:

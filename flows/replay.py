@@ -12,6 +12,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from itertools import islice
 from operator import itemgetter
 
@@ -19,17 +20,19 @@ import msgspec
 import numpy as np
 
 from flows.actor import Actor, hash_id
-from flows.batch import Batch, LocalRecord
+from flows.batch import Batch, LocalRecord, Mail
 from flows.changes import ChangeWriter
 from flows.dead_letters import DeadLetters
+from flows.mail import LOCAL_TOPICS
 from flows.refresh import put_in_force
 from flows.replay_changes import ORDER, Emitted, decode_emitted, emitted, without_flaps
 from opportune.clock import Clock, wall_clock_ms
 from opportune.compiled import Compiled
 from opportune.decode import Event
 from opportune.errors import RejectedEvent
-from opportune.event import Instants, People, effective_ms, iso_text
+from opportune.event import Instants, effective_ms, iso_text
 from opportune.membership import MembershipChange
+from opportune.people import People, is_known
 from opportune.project import Project
 from state.memory import MemoryStore
 from state.outbox import OutboxMessage
@@ -117,13 +120,15 @@ class Replay:
             changes=ChangeWriter(self.compiled, "memberships", 1, clock),
             dead_letters=DeadLetters("dead-letters", self.settings.event_bytes_max),
         )
-        self.people = People(1)
+        self.people = People(1, project.identity, self.compiled.event_type)
         self.by_user = self.people.by_user
         self.instants = Instants()
         self.watermark: int | None = None
         self.pending: list[Event] = []
         self.ready: list[Emitted] = []
         self.waiting: set[int] = set()
+        self.mail: list[Mail] = []
+        self.mailed = 0
         self.final_ms = 0
         self.split: set[bytes] = set()
         self.result = ReplayResult([])
@@ -167,8 +172,7 @@ class Replay:
         """
         self.pass_to(time_ms)
         self.tables = {**self.tables, **tables}
-        self.actor.refresh.tables = self.tables
-        self.actor.desk.use(self.tables)
+        self.actor.refresh.use(self.tables)
         self._enforce(self.watermark or time_ms)
 
     def end(self) -> list[Emitted]:
@@ -219,9 +223,12 @@ class Replay:
         event.handler = self.compiled.action(event)
         if event.handler is None and event.type in ("page", "screen"):
             self.result.unread_pages += 1
-        # A user id that was seen before needs no more than a look.
-        person = self.by_user.get(event.userId)
-        event.person = self.people.find(event.userId, event.anonymousId) if person is None else person
+        # A user id that was seen before needs no more than a look, where nothing else says who it is.
+        person = self.by_user.get(event.userId) if event.anonymousId is None else None
+        if person is None or event.type in self.people.slow_types:
+            event.person, event.also = self.people.find(event)
+        else:
+            event.person, event.also = person, ()
         if not event.messageId:
             return 0
         return hash_id(event.messageId.encode()) ^ int(event.person.salt)
@@ -267,11 +274,21 @@ class Replay:
                 self._apply_part(watermark)
         watermark = self.watermark = now
         self.result.clamped += clamped
+        event.at, event.arrival = at, watermark
+        if event.also and not is_known(event.person, event.also):
+            self._introduce(event, watermark)
         if event.handler is None and event.person.known:
             return
-        event.at, event.arrival = at, watermark
         self.pending.append(event)
         self.waiting.add(hashed)
+
+    def _introduce(self, event: Event, now: int) -> None:
+        """Lets the identifiers of an event find their profile, before the event itself counts there."""
+        self._apply_part(now)
+        first = copy(event)
+        first.handler = None
+        self.pending.append(first)
+        self._apply_part(now)
 
     def _time(self, event: Event) -> tuple[int | None, bool]:
         """As ``effective_ms``; the usual message has a timestamp that is read already, and no other time."""
@@ -310,6 +327,9 @@ class Replay:
         events, self.pending = self.pending, []
         self.waiting.clear()
         self._collect(self.actor.apply(Batch(time_ms, [], events)))
+        while self.mail:
+            mail, self.mail = self.mail, []
+            self._collect(self.actor.apply(Batch(time_ms, [], [], mail=mail)))
 
     def _apply_part(self, instant_ms: int) -> None:
         """Applies what waits in the middle of its instant; ``final`` makes the net of it."""
@@ -327,6 +347,10 @@ class Replay:
         self.final_ms = time_ms
 
     def _collect(self, messages: list[OutboxMessage]) -> None:
+        for message in messages:
+            if message.topic == LOCAL_TOPICS.mailbox:
+                self.mail.append(Mail(LOCAL_TOPICS.mailbox_id, 0, self.mailed, message.value or b""))
+                self.mailed += 1
         self.ready += emitted(messages)
 
     def final(self, *, ended: bool = False) -> list[Emitted]:

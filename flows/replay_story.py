@@ -29,7 +29,7 @@ from opportune.event import iso_text
 from opportune.membership import MembershipChange
 from opportune.project import Project
 from opportune.story import Expectation, Row, Rows, Story
-from state.person import person_state, profile_of
+from state.person import person_state, profile_of, where
 from state.warehouse import WarehouseTable, columns_of, load_table
 
 EXPLAINED_MAX = 3
@@ -89,8 +89,10 @@ def why(project: Project, story: Story, failure: Failure) -> list[Explanation]:
     replay = replayed(project, story.warehouse, rows, {})
     plan = replay.compiled.plan
     found = []
+    store = replay.actor.store
     for name in failure.people[:EXPLAINED_MAX]:
-        person = person_state(plan, replay.actor.store, profile_of(*split(name)), replay.tables)
+        profile = where(lambda _: store, profile_of(*split(name)))
+        person = person_state(plan, store, profile, replay.tables)
         if person is not None:
             found.append(Explainer(plan, person).explain(failure.expectation.audience, now_ms))
     return found

@@ -51,8 +51,7 @@ from opportune.audiences.plan import Plan, fingerprint
 from opportune.clock import monotonic_ms, wall_clock_ms
 from opportune.compiled import Compiled
 from opportune.errors import OpportuneError
-from opportune.event import BLOCKED, ZEROS, iso_text
-from opportune.identity import NAMESPACES
+from opportune.event import iso_text
 from opportune.project import Project
 from opportune.router import Router
 from state.rocks import RocksStore, shared_memory
@@ -179,7 +178,11 @@ class Worker:
         snapshots = TableSnapshots(project, compiled.plan, directory, settings.state.shards, wall_clock_ms)
         actors = self._open(project, compiled, snapshots, topics, directory)
         self._check(actors, topics)
-        inputs = [self._input(actors, topic, number) for topic in topics.read() for number in range(topic.partitions)]
+        inputs = [
+            self._input(actors, topic, number, mail=topic is topics.mailbox)
+            for topic in topics.read()
+            for number in range(topic.partitions)
+        ]
         read = {topic.name for topic in topics.events}
         events = [one for one in inputs if one.topic in read]
         for actor in actors:
@@ -212,7 +215,7 @@ class Worker:
         for shard in range(shards):
             store = RocksStore(directory / "shards" / f"{shard:04d}", memory)
             identity = Identity(project=project.name, shard=shard, shards=shards)
-            open_shard(store, Expected(identity, compiled.plan.fingerprint.encode(), routing().encode()))
+            open_shard(store, Expected(identity, compiled.plan.fingerprint.encode(), routing(project).encode()))
             # A snapshot that is gone cannot be compared with: then everybody is looked at.
             tables = snapshots.open(in_force(store).versions) or snapshots.open(newest)
             assert tables is not None, "a snapshot that was just opened is gone"
@@ -224,6 +227,7 @@ class Worker:
                 changes=changes,
                 dead_letters=letters,
                 mail=mail,
+                shards=shards,
                 snapshots=snapshots,
                 on_point=self.on_point,
                 on_poison=self._on_poison,
@@ -262,10 +266,15 @@ class Worker:
         )
         store.write(write)
 
-    def _input(self, actors: list[Actor], topic: Topic, number: int) -> Input:
+    def _input(self, actors: list[Actor], topic: Topic, number: int, *, mail: bool) -> Input:
+        """Where a partition is read on; of the mail a new state reads none that its predecessor has sent."""
         places = [actor.positions.get(topic.topic_id, number) for actor in actors]
         known = [place for place in places if place is not None]
-        offset, time_ms = min(known) if len(known) == len(places) else (topic.starts[number], 0)
+        offset, time_ms = (
+            min(known)
+            if len(known) == len(places)
+            else ((topic.ends if mail and not known else topic.starts)[number], 0)
+        )
         return Input(topic.name, topic.topic_id, number, offset, time_ms)
 
     def _flow(
@@ -349,9 +358,9 @@ class Worker:
         return CLEAN if job.stopping else BUG
 
 
-def routing() -> str:
-    """Fingerprint of what decides an event's shard."""
-    return fingerprint((NAMESPACES, sorted(BLOCKED), ZEROS.pattern))
+def routing(project: Project) -> str:
+    """Fingerprint of what decides an event's shard, and of what profiles may hold."""
+    return fingerprint(project.identity)
 
 
 def started(compiled: Compiled, actors: list[Actor]) -> Started:
@@ -359,7 +368,7 @@ def started(compiled: Compiled, actors: list[Actor]) -> Started:
     return Started(
         generation=actors[0].mailbox.generation,
         plan=compiled.plan.fingerprint,
-        routing=routing(),
+        routing=routing(compiled.project),
         shards=len(actors),
         at=iso_text(wall_clock_ms()),
     )

@@ -48,7 +48,7 @@ class Compiled:
     def __init__(self, project: Project, *, counting: bool = False) -> None:
         self.project = project
         self.plan = Plan(project)
-        self.event_type = EventType(self.plan)
+        self.event_type = EventType(self.plan, project.identity.namespaces)
         self.program: Program = compile_plan(self.plan, self.event_type, counting=counting)
         self.tracks: dict[Any, Action] = {}
         self.kinds: dict[tuple[str, Any], Action] = {}

@@ -20,6 +20,7 @@ from opportune.audiences.plan import Plan, paths_of
 from opportune.audiences.schema import CallType, Path
 from opportune.errors import RejectedEvent
 from opportune.event import CALL_TYPES, Numbers, identifier_text
+from opportune.identifiers import Namespace
 
 Event: TypeAlias = Any
 """A struct of ``EventType.type``; its fields are drawn in that class."""
@@ -29,7 +30,7 @@ TRACK = sys.intern("track")
 """Types are decoded to these very objects, so that they can be compared by identity."""
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, TypeError)
 decode_any = msgspec.json.Decoder(Any, float_hook=NUMBERS.__getitem__).decode
-decode_traits = msgspec.json.Decoder(dict[str, tuple[int, Any]], float_hook=NUMBERS.__getitem__).decode
+decode_traits = msgspec.json.Decoder(dict[str, tuple[int, Any, int]], float_hook=NUMBERS.__getitem__).decode
 encode_traits = msgspec.json.Encoder(decimal_format="number").encode
 
 FIELDS: list[tuple[str, Any, Any]] = [
@@ -38,13 +39,14 @@ FIELDS: list[tuple[str, Any, Any]] = [
     ("messageId", str | None, None),
     ("userId", str | int | None, None),
     ("anonymousId", str | int | None, None),
+    ("previousId", str | int | None, None),
     ("timestamp", str | None, None),
     ("originalTimestamp", str | None, None),
     ("sentAt", str | None, None),
     ("receivedAt", str | None, None),
 ]
 TIMES = ("timestamp", "originalTimestamp", "sentAt", "receivedAt")
-WORK = ("person", "at", "arrival", "origin", "handler")
+WORK = ("person", "at", "arrival", "origin", "handler", "also")
 
 
 class EventType:
@@ -53,13 +55,15 @@ class EventType:
     Beside the fields of ``FIELDS`` an event has ``name`` where a page or screen is modelled by name, and ``properties``,
     ``context`` and ``traits`` (each None, or a struct with the used keys, UNSET where absent) where a condition reads
     them. The work fields are set by whoever routes it: ``person`` (opportune.event.Person), ``at`` its effective time
-    and ``arrival``, both milliseconds, ``origin`` the record, and ``handler`` the plan's, or None.
+    and ``arrival``, both milliseconds, ``origin`` the record, ``handler`` the plan's, or None, and
+    ``also`` the persons of its weaker identifiers.
 
     Args:
         plan: decides which keys are read.
+        namespaces: the identifiers whose paths are read too.
     """
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, namespaces: Sequence[Namespace] = ()) -> None:
         keys: dict[str, list[str]] = {"properties": [], "context": [], "traits": []}
         for path in sorted(paths_of(plan), key=lambda path: (path.root, path.keys)):
             if path.keys[0] not in keys[path.root]:
@@ -67,15 +71,20 @@ class EventType:
         for name in plan.traits:
             if name not in keys["traits"]:
                 keys["traits"].append(name)
+        paths = [path for namespace in namespaces for path in namespace.paths if len(path) > 1]
+        from_context = any(path[:2] == ("context", "traits") for path in paths)
+        for root, *inner in (path[1:] if path[:2] == ("context", "traits") else path for path in paths):
+            if inner and inner[0] not in keys[root]:
+                keys[root].append(inner[0])
         self.keys = keys
         traits = self._object("Traits", keys["traits"])
         self.types: dict[str, Any] = {"traits": traits, "properties": self._object("Properties", keys["properties"])}
-        more = [("traits", traits | None, None)] if plan.traits else []
+        more = [("traits", traits | None, None)] if plan.traits or from_context else []
         self.types["context"] = self._object("Context", keys["context"], more)
         self.nothing = traits()
         self.empty = {root: type_() for root, type_ in self.types.items()}
         self.roots = [root for root in ("properties", "context", "traits") if keys[root]]
-        if plan.traits and "context" not in self.roots:
+        if more and "context" not in self.roots:
             self.roots.append("context")
         self.named = any(kind[0] in ("page", "screen") and kind[1] is not None for kind in plan.by_kind)
         fields = [*FIELDS, *([("name", str | None, None)] if self.named else [])]
@@ -182,7 +191,7 @@ class EventType:
         for key in ("event", "name") if self.named else ("event",):
             text = message.get(key)
             fields[key] = text if isinstance(text, str) else None
-        for key in ("userId", "anonymousId", "messageId"):
+        for key in ("userId", "anonymousId", "previousId", "messageId"):
             raw = message.get(key)
             if raw is not None and (isinstance(raw, bool) or not isinstance(raw, str | int | Decimal)):
                 raise RejectedEvent("bad_shape", f"{key} is neither text nor a number")

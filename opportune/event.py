@@ -1,7 +1,7 @@
 """What a message says of itself, whatever its name: time, identifiers, and why it may be refused.
 
-Owns: the reasons of refusal, the reading of instants and numbers, effective time, and which identifier an event has.
-Not here: decoding of bytes (opportune.decode), what a profile does with an event (opportune.audiences.compiler).
+Owns: the reasons of refusal, the reading of instants and numbers, effective time, and the text of an identifier.
+Not here: decoding of bytes (opportune.decode), which identifiers an event has (opportune.people), what a profile does with an event (opportune.audiences.compiler).
 """
 
 from __future__ import annotations
@@ -9,10 +9,8 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Context, Decimal, InvalidOperation
-from typing import Any
 
 from opportune.errors import RejectedEvent
-from opportune.identity import ProfileId, profile_id
 
 REASONS = {
     "not_json": "the bytes are not one JSON document",
@@ -148,69 +146,6 @@ ZEROS = re.compile(r"[0-]+")
 def blocked(value: str) -> bool:
     """Whether a trimmed identifier value stands for nobody, in any case of letters."""
     return value.lower() in BLOCKED or ZEROS.fullmatch(value) is not None
-
-
-class Person:
-    """Whom an event names: the strongest identifier that is not blocked.
-
-    Attributes:
-        id: the profile's id.
-        namespace, value: the identifier.
-        salt: 64 bits of the id, mixed into message ids so that each profile has its own.
-        known: whether the profile is known to exist; set by the actor that has seen it.
-    """
-
-    __slots__ = ("id", "known", "namespace", "salt", "shard", "value")
-
-    def __init__(self, namespace: str, value: str, shards: int) -> None:
-        self.namespace = namespace
-        self.value = value
-        self.id: ProfileId = profile_id(namespace, value)
-        self.salt = int.from_bytes(self.id[8:], "big")
-        self.shard = (self.id[0] << 8 | self.id[1]) * shards >> 16
-        self.known = False
-
-
-class People:
-    """Finds the person of an event; remembers a bounded number of them.
-
-    Args:
-        shards: how many shards there are.
-        remembered_max: beyond this many the memory starts anew.
-    """
-
-    def __init__(self, shards: int, remembered_max: int = 200_000) -> None:
-        self.shards = shards
-        self.remembered_max = remembered_max
-        self.by_user: dict[Any, Person] = {}
-        self.by_anonymous: dict[Any, Person] = {}
-
-    def find(self, user: str | int | Decimal | None, anonymous: str | int | Decimal | None) -> Person:
-        """The person of an event's two identifiers.
-
-        Raises:
-            RejectedEvent: there is no identifier, or only blocked ones.
-        """
-        refused = "no_identifier"
-        for namespace, raw, memory in (
-            ("user_id", user, self.by_user),
-            ("anonymous_id", anonymous, self.by_anonymous),
-        ):
-            if raw is None:
-                continue
-            text = identifier_text(raw)
-            if not text:
-                continue
-            if blocked(text):
-                refused = "blocked_identifier"
-                continue
-            person = memory.get(raw)
-            if person is None:
-                if len(memory) >= self.remembered_max:
-                    memory.clear()
-                person = memory[raw] = Person(namespace, text, self.shards)
-            return person
-        raise RejectedEvent(refused)
 
 
 def identifier_text(raw: str | int | Decimal) -> str:

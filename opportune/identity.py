@@ -37,6 +37,12 @@ def profile_id(namespace: str, value: str, incarnation: int = 0) -> ProfileId:
     return ProfileId(digest)
 
 
+def digest_of(text: str) -> ProfileId:
+    """The id of the profile that an identifier founds at first, and of its pointer, given ``namespace:value``."""
+    namespace, _, value = text.partition(":")
+    return profile_id(namespace, value)
+
+
 def slot_of(profile: bytes) -> int:
     """The slot, 0 to 65,535, of a profile id."""
     return profile[0] << 8 | profile[1]

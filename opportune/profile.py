@@ -18,6 +18,12 @@ import msgspec
 
 NEVER = 1 << 60
 """An instant that does not come."""
+FROZEN = 1
+"""The profile is on its way into another one: readable, and nothing changes it."""
+MOVED = 2
+"""The profile is part of another one; its id stays valid."""
+ELSEWHERE = 4
+"""The identifier that the id stands for belongs to another profile. With ``now`` 0 there is no profile of this id."""
 
 
 class Profile(msgspec.Struct, array_like=True, gc=False):
@@ -30,7 +36,14 @@ class Profile(msgspec.Struct, array_like=True, gc=False):
         due: the least of ``dues``.
         dues: by handler number, the earliest instant at which an audience that it evaluates may change by time alone.
         members: the numbers of the audiences that the person is in.
-        identifiers: ``namespace:value`` texts, the founding one first.
+        identifiers: ``namespace:value`` texts, the founding one first while it is the profile's.
+        fate: what is unusual about it, a sum of FROZEN, MOVED and ELSEWHERE; nearly always 0.
+        into: the profile that it is merged with, where it is frozen or moved.
+        founder: the profile that the identifier of this id belongs to, where it is ELSEWHERE.
+        rank: the place of the founding namespace, 0 for the strongest.
+        pending: identifiers that are claimed and not granted yet; each keeps a place within the limits.
+        absorbed: salts of merged profiles whose message ids this shard knows (``Person.salt``).
+        turns: of identifiers that changed hands, how often they had when they came here.
         id: the profile id (memory only, as all below).
         row: the warehouse rows' used columns, by table number; None where there is no row.
         groups: feature groups by number: bytes as stored, None where nothing is stored, or opened.
@@ -44,6 +57,13 @@ class Profile(msgspec.Struct, array_like=True, gc=False):
     dues: dict[int, int] = {}
     members: set[int] = set()
     identifiers: list[str] = []
+    fate: int = 0
+    into: bytes | None = None
+    founder: bytes | None = None
+    rank: int = 0
+    pending: list[str] = []
+    absorbed: list[int] = []
+    turns: dict[str, int] = {}
     id: Any = None
     row: Any = None
     groups: Any = None

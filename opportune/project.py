@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from opportune.audiences.schema import Audience, EventModel, Table
+from opportune.identifiers import IdentitySettings
 from opportune.settings import Settings
 
 
@@ -23,6 +24,7 @@ class Project(msgspec.Struct, frozen=True):
         models: the event models of events.yml, by name.
         tables: the tables of warehouse.yml, by name.
         audiences: all audiences in order of name; a nested audience is a reference by name, free of cycles.
+        identity: identity.yml.
     """
 
     name: str
@@ -31,3 +33,4 @@ class Project(msgspec.Struct, frozen=True):
     models: dict[str, EventModel]
     tables: dict[str, Table]
     audiences: tuple[Audience, ...]
+    identity: IdentitySettings = IdentitySettings()

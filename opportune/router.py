@@ -15,7 +15,8 @@ from typing import Any
 from opportune.compiled import Compiled
 from opportune.decode import TRACK, Event
 from opportune.errors import RejectedEvent
-from opportune.event import Instants, People, Person, effective_ms
+from opportune.event import Instants, effective_ms
+from opportune.people import People, Person, is_known
 
 
 class Router:
@@ -32,14 +33,14 @@ class Router:
 
     def __init__(self, compiled: Compiled, shards: int) -> None:
         self.compiled = compiled
-        self.people = People(shards)
+        self.people = People(shards, compiled.project.identity, compiled.event_type)
         self.instants = Instants()
         self.lateness_ms = compiled.project.settings.clock.lateness_ms
         self.bytes_max = compiled.project.settings.event_bytes_max
         self.untouched = 0
         self.clamped = 0
 
-    def route(
+    def route(  # noqa: C901, PLR0912 - the hot loop: a call for each of its cases would cost more than the case
         self,
         records: Sequence[Any],
         values: Sequence[bytes | None],
@@ -62,7 +63,8 @@ class Router:
         refused = [(records[place], refusal) for place, refusal in refusals]
         tracks, other = self.compiled.tracks, self.compiled.action
         seconds, suffixes = self.instants.seconds, self.instants.suffixes
-        users, strangers = self.people.by_user, self.people.by_anonymous
+        users, strangers, slow_types = self.people.by_user, self.people.by_anonymous, self.people.slow_types
+        also: tuple[Person, ...]
         lateness, untouched = self.lateness_ms, 0
         late = max(arrivals, default=0) - lateness
         rows: Iterable[tuple[Any, Event, int]] = zip(records, events, arrivals, strict=True)
@@ -94,17 +96,27 @@ class Router:
                     self.clamped += 1
                 elif at < late and at < arrival - lateness:
                     raise RejectedEvent("too_late", f"{arrival - at} ms behind")
-                user = event.userId
-                person = strangers.get(event.anonymousId) if user is None else users.get(user)
-                if person is None:
-                    person = self.person(event)
-                if action is None and person.known:
+                user, device, also = event.userId, event.anonymousId, ()
+                if user is None:
+                    person = strangers.get(device)
+                else:
+                    person = users.get(user)
+                    if device is not None:
+                        weaker = strangers.get(device)
+                        if weaker is None:
+                            person = None
+                        else:
+                            also = weaker.alone
+                if person is None or event.type in slow_types:
+                    person, also = self.people.find(event)
+                if action is None and is_known(person, also):
                     untouched += 1
                     continue
             except RejectedEvent as refusal:
                 refused.append((record, refusal))
                 continue
             event.person = person
+            event.also = also
             event.at = at
             event.arrival = arrival
             event.origin = record
@@ -112,10 +124,6 @@ class Router:
             deliver[person.shard](event)
         self.untouched += untouched
         return refused
-
-    def person(self, event: Event) -> Person:
-        """The person of an event. Raises ``RejectedEvent`` where it names nobody."""
-        return self.people.find(event.userId, event.anonymousId)
 
     def effective(self, event: Event, arrival: int) -> int:
         """The effective time of an event with any of its four times, cut to its arrival."""

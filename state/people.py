@@ -119,7 +119,7 @@ class People:
         raw = profile.groups[TRAITS]
         # An evaluation leaves them decoded.
         decoded = raw if isinstance(raw, dict) else decode_traits(raw) if raw else {}
-        traits = {name: value for name, (_, value) in decoded.items() if value is not None}
+        traits = {name: trait[1] for name, trait in decoded.items() if trait[1] is not None}
         return Person(
             profile_id,
             max(time_ms - 1, profile.now),

@@ -7,7 +7,8 @@ Not here: what is concluded from it (opportune.audiences.explain), the layouts (
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -16,12 +17,14 @@ from opportune.audiences.explain import PersonState
 from opportune.audiences.plan import TRAITS, Plan
 from opportune.decode import decode_traits
 from opportune.errors import StateError
-from opportune.identity import ProfileId, profile_id
-from opportune.profile import Profile
+from opportune.identity import ProfileId, profile_id, shard_of
+from opportune.profile import ELSEWHERE, MOVED, Profile
 from state.keys import META_PLAN, U16
+from state.rocks import frozen
 from state.store import Store
 from state.warehouse import WarehouseTable
 
+HOPS_MAX = 10_000
 decode_head = msgspec.msgpack.Decoder(Profile).decode
 decode_group = msgspec.msgpack.Decoder(list[Any]).decode
 
@@ -34,6 +37,90 @@ def profile_of(namespace: str, value: str) -> ProfileId:
         value: as events carry it; surrounding white space does not count.
     """
     return profile_id(namespace, value.strip())
+
+
+class Looking:
+    """The shards of a state directory, opened one by one as they are asked for, to look at.
+
+    Args:
+        directory: of the shards.
+        shards: how many there are.
+        fingerprint: of the plan that the state has to be kept for; None: it does not matter.
+    """
+
+    def __init__(self, directory: Path, shards: int, fingerprint: bytes | None = None) -> None:
+        self._directory = directory
+        self._shards = shards
+        self._fingerprint = fingerprint
+        self._open: dict[int, Store] = {}
+
+    def __enter__(self) -> Looking:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for store in self._open.values():
+            store.close()
+
+    def store_of(self, profile: bytes) -> Store:
+        """The shard of an id. Raises ``StateError``: it has no state, or that of other definitions."""
+        shard = shard_of(profile, self._shards)
+        store = self._open.get(shard)
+        if store is None:
+            store = self._open[shard] = frozen(self._directory / f"{shard:04d}")
+            if self._fingerprint is not None:
+                check_plan(store, self._fingerprint)
+        return store
+
+
+def where(store_of: Callable[[bytes], Store], identifier: bytes) -> bytes:
+    """The profile that an identifier belongs to, by any number of merges.
+
+    Args:
+        store_of: the store of the shard that an id belongs to.
+        identifier: as ``profile_of`` returns it.
+
+    Returns:
+        The id of a profile; the identifier's own where it belongs to nobody else.
+    """
+    at, pointing = identifier, ELSEWHERE
+    for _ in range(HOPS_MAX):
+        value = store_of(at).get("profiles", at)
+        if value is None:
+            return at
+        following = onward(at, value, pointing)
+        if following is None:
+            return at
+        at, pointing = following, 0
+    raise StateError(
+        f"the profile {identifier.hex()} leads from one profile to another without end. Restore a checkpoint set."
+    )
+
+
+def onward(at: bytes, head: bytes, pointing: int = ELSEWHERE) -> bytes | None:
+    """Where a profile's head leads on to.
+
+    Args:
+        at: the profile's id.
+        head: as it is stored.
+        pointing: ``ELSEWHERE`` where the id is an identifier's own, 0 where a head led to it.
+
+    Returns:
+        The id of another profile, or None where this is the one.
+    """
+    read = _head(at, head)
+    return read.founder if read.fate & pointing else read.into if read.fate & MOVED else None
+
+
+def _head(profile: bytes, value: bytes) -> Profile:
+    try:
+        return decode_head(value)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise unreadable(profile, error) from error
+
+
+def unreadable(profile: bytes, error: Exception) -> StateError:
+    """What is stored of a profile is not of its layout."""
+    return StateError(f"the profile {profile.hex()} cannot be read: {error}. Restore a checkpoint set.")
 
 
 def check_plan(store: Store, fingerprint: bytes) -> None:
@@ -72,12 +159,14 @@ def person_state(plan: Plan, store: Store, profile: bytes, tables: Mapping[str, 
     numbers = [group.number for group in plan.groups]
     values = store.get_many("profiles", [profile + U16(number) for number in numbers])
     stored = {number: value for number, value in zip(numbers, values, strict=True) if value is not None}
+    head = _head(profile, head_bytes)
+    if not head.now:
+        return None
     try:
-        head = decode_head(head_bytes)
-        traits = decode_traits(stored.pop(TRAITS)) if TRAITS in stored else {}
+        kept = decode_traits(stored.pop(TRAITS)) if TRAITS in stored else {}
         groups: dict[int, Sequence[Any]] = {number: decode_group(value) for number, value in stored.items()}
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise StateError(f"the profile {profile.hex()} cannot be read: {error}. Restore a checkpoint set.") from error
+        raise unreadable(profile, error) from error
     rows = {name: row for name, table in tables.items() for row in table.lookup([profile]) if row is not None}
     names = [audience.name for audience in plan.audiences]
     return PersonState(
@@ -86,6 +175,6 @@ def person_state(plan: Plan, store: Store, profile: bytes, tables: Mapping[str, 
         head.now,
         {names[number] for number in head.members},
         groups,
-        traits,
+        {name: (at, value) for name, (at, value, _) in kept.items()},
         {name: row for name, row in rows.items() if name in plan.columns},
     )

@@ -97,7 +97,7 @@ def compile_plan(plan: Plan, event_type: EventType, *, counting: bool = False) -
         "dict_class": dict,
         "nothing": event_type.nothing,
         **{f"no_{root}": empty for root, empty in event_type.empty.items()},
-        "no_trait": (0, None),
+        "no_trait": (0, None, 0),
         "unpack": msgspec.msgpack.Decoder(list[Any]).decode,
         "walk": walk,
         "evaluated": [0] * len(plan.audiences),
@@ -206,7 +206,7 @@ class Writer:
             w(f" u = tr.{self.event_type.trait_field(name)}; c{index} = False")
             w(" if u is not UNSET:")
             w("  s = True")
-            w(f"  if t >= T.get({name!r}, no_trait)[0]: T[{name!r}] = (t, u); c{index} = True")
+            w(f"  if t >= T.get({name!r}, no_trait)[0]: T[{name!r}] = (t, u, e.arrival); c{index} = True")
         changed = " or ".join(gates.values())
         w(f" if {changed}: p.dirty.add({TRAITS})")
 

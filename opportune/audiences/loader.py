@@ -1,6 +1,7 @@
 """A project directory becomes a project, or a list of everything that is wrong with it.
 
-Owns: which files there are and in which order they are read: opportune.yml, events.yml, warehouse.yml, audiences/*.yml.
+Owns: which files there are and in which order they are read: opportune.yml, events.yml, warehouse.yml,
+identity.yml, audiences/*.yml.
 Invariant: ``load`` returns; whatever the files hold, it raises nothing.
 Not here: the meaning of each file (the ``*_file`` readers beside this one), what definitions mean together (check).
 """
@@ -14,6 +15,7 @@ from opportune.audiences.check import Definitions, check
 from opportune.audiences.condition_reader import ConditionReader
 from opportune.audiences.diagnostics import Diagnostic, Report, quoted, render
 from opportune.audiences.events_file import read_events
+from opportune.audiences.identity_file import read_identity
 from opportune.audiences.schema import Span
 from opportune.audiences.settings_file import read_settings
 from opportune.audiences.warehouse_file import ColumnsOf, read_tables
@@ -22,8 +24,7 @@ from opportune.errors import DefinitionError
 from opportune.project import Project
 from opportune.settings import Settings
 
-FILES = ("opportune.yml", "events.yml", "warehouse.yml")
-LATER_FILES = ("identity.yml",)
+FILES = ("opportune.yml", "events.yml", "warehouse.yml", "identity.yml")
 LATER_DIRECTORIES = ("traits",)
 
 
@@ -42,6 +43,7 @@ def load(directory: Path, columns_of: ColumnsOf | None = None) -> tuple[Project 
     name, settings = read_settings(_documents(directory / FILES[0], report, required=True), report)
     events = read_events(_documents(directory / FILES[1], report), report)
     tables = read_tables(_documents(directory / FILES[2], report), directory, columns_of, report)
+    identity = read_identity(_documents(directory / FILES[3], report), report)
     reader, found = ConditionReader(events, tables, report), Audiences()
     for path in _audience_files(directory, report):
         read_audiences(read_file(path, report), reader, found, report)
@@ -50,7 +52,7 @@ def load(directory: Path, columns_of: ColumnsOf | None = None) -> tuple[Project 
     if report.has_errors:
         return None, report.diagnostics()
     audiences = tuple(found.by_name[name] for name in sorted(found.by_name))
-    return Project(name, directory, settings, events.models, tables.tables, audiences), report.diagnostics()
+    return Project(name, directory, settings, events.models, tables.tables, audiences, identity), report.diagnostics()
 
 
 def load_project(directory: Path, columns_of: ColumnsOf | None = None) -> Project:
@@ -114,7 +116,7 @@ def _audience_files(directory: Path, report: Report) -> list[Path]:
 def _stray_files(directory: Path, report: Report) -> None:
     for path in _listed(directory, report):
         start = Span(str(path), 1, 1)
-        if path.name in LATER_FILES or (path.name in LATER_DIRECTORIES and _listed(path, report)):
+        if path.name in LATER_DIRECTORIES and _listed(path, report):
             report.error(start, f"{quoted(path.name)} is not in this version yet", "remove it; see docs/language.md")
         elif path.suffix == ".yaml" and f"{path.stem}.yml" in FILES:
             report.error(start, f"this file is not read: its name is {quoted(path.stem + '.yml')}", "rename it")

@@ -68,7 +68,7 @@ def against(project: Project, directory: Path) -> StateReport:
             store = frozen(path)
             try:
                 identity = Identity(project=project.name, shard=number, shards=shards)
-                open_shard(store, Expected(identity, plan, routing().encode()))
+                open_shard(store, Expected(identity, plan, routing(project).encode()))
             finally:
                 store.close()
         except OpportuneError as error:

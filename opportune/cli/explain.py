@@ -89,33 +89,34 @@ def _of_events(
     """The state of a person after a replay, and its last instant."""
     from flows.replay import Replay
     from flows.worker import load_tables
-    from state.person import person_state, profile_of
+    from state.person import person_state, profile_of, where
 
     tables = load_tables(files.first, plan)
     replay = Replay(files.first, tables=tables, refreshes=files.refreshes(), until_ms=at_ms)
     for _ in replay.run_blocks(lines_of(events)):
         pass
-    found = person_state(replay.compiled.plan, replay.actor.store, profile_of(*name), replay.tables)
+    profile = where(lambda _: replay.actor.store, profile_of(*name))
+    found = person_state(replay.compiled.plan, replay.actor.store, profile, replay.tables)
     return found, replay.result.end_ms or 0
 
 
 def _of_state(files: Files, plan: Plan, name: tuple[str, str], at_ms: int | None) -> tuple[PersonState | None, int]:
     """The state of a person as the job's directory has it, and the instant that is asked for."""
+    from flows.refresh import in_force
+    from flows.snapshots import TableSnapshots
     from flows.worker import load_tables
     from opportune.clock import wall_clock_ms
-    from opportune.identity import shard_of
-    from state.person import check_plan, person_state, profile_of
-    from state.rocks import frozen
+    from state.person import Looking, person_state, profile_of, where
 
     project = files.first
-    profile = profile_of(*name)
-    shard = shard_of(profile, project.settings.state.shards)
-    store = frozen(project.directory / project.settings.state.directory / "shards" / f"{shard:04d}")
-    try:
-        check_plan(store, plan.fingerprint.encode())
-        found = person_state(plan, store, profile, load_tables(project, plan))
-    finally:
-        store.close()
+    state = project.directory / project.settings.state.directory
+    snapshots = TableSnapshots(project, plan, state, project.settings.state.shards, wall_clock_ms)
+    with Looking(state / "shards", project.settings.state.shards, plan.fingerprint.encode()) as looking:
+        profile = where(looking.store_of, profile_of(*name))
+        store = looking.store_of(profile)
+        # What the shard has in force, whatever the source says by now.
+        tables = snapshots.open(in_force(store).versions) or load_tables(project, plan)
+        found = person_state(plan, store, profile, tables)
     return found, wall_clock_ms() if at_ms is None else at_ms
 
 

@@ -20,6 +20,7 @@ COMMANDS = {
     "check": "compile a project and print everything that is wrong with it",
     "demo": "a shop's traffic, the job and a live view, all on this machine",
     "explain": "why somebody is in an audience or not, and when that will change",
+    "identity": "whose an identifier is, and how that person came to be one",
     "keys": "make, list and revoke the keys of the service",
     "replay": "run files of events through the engine and print the changes",
     "run": "the streaming job: Kafka events in, membership changes out",

@@ -7,7 +7,7 @@ Keys of a story: ``story`` its name, ``says`` the sentence (or a list) of docs/s
 by table), ``refreshes`` (each ``at`` and further ``rows``, which come into force then); ``events``, each with
 ``at`` its timestamp, ``who`` its userId (default ann), one of ``track``, ``page``, ``screen`` with a name or ``identify``,
 ``group``, ``alias``, and further fields as they are in the message, or ``raw``; ``until``; ``changes``, ``refused``,
-``evaluated`` (how often an audience was evaluated).
+``evaluated`` (how often an audience was evaluated), ``limits`` (of identifiers, by namespace; stories of identity).
 Not here: who runs them (tests.language.test_stories), what ``says`` finds (tests.language.coverage).
 """
 
@@ -53,6 +53,7 @@ class Story:
     until: str | None = None
     refused: dict[str, int] = field(default_factory=dict)
     evaluated: dict[str, int] = field(default_factory=dict)
+    limits: dict[str, int] = field(default_factory=dict)
 
     def files(self) -> dict[str, object]:
         """The project, by file."""
@@ -127,9 +128,9 @@ class Story:
         return [f"{write_instant(instant_of(line.split(' ')[0]))} {line.split(' ', 1)[1]}" for line in self.changes]
 
 
-def stories() -> Iterator[Story]:
-    """All stories of all files, in order."""
-    for path in sorted(HERE.glob("*.yml")):
+def stories(directory: Path = HERE) -> Iterator[Story]:
+    """All stories of all files of a directory, in order."""
+    for path in sorted(directory.glob("*.yml")):
         if path.name not in NO_STORIES:
             for written in YAML(typ="safe", pure=True).load(path):
                 yield Story(file=path.name, **written)

@@ -62,7 +62,8 @@ TRAITS: dict[str, tuple[object, ...]] = {
 PEOPLE: tuple[dict[str, object], ...] = (
     {"userId": "u1"},
     {"userId": "u1"},
-    {"userId": "u1", "anonymousId": "d1"},
+    # A device of nobody else: the evaluator does not merge people (tests.simulation and tests/language/identity do).
+    {"userId": "u1", "anonymousId": "d9"},
     {"userId": "u2"},
     {"userId": 3},
     {"userId": "3"},

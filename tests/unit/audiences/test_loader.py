@@ -40,7 +40,6 @@ def test_a_directory_that_is_none(tmp_path: Path) -> None:
         ("audiences/more/b.yml", ONE, "audiences/more:1:1 warning: directories inside of audiences/ are not read"),
         ("events.yaml", "A: {}\n", "events.yaml:1:1 error: this file is not read: its name is `events.yml`"),
         ("event.yml", "A: {}\n", "event.yml:1:1 warning: this file is not read"),
-        ("identity.yml", "blocked: []\n", "identity.yml:1:1 error: `identity.yml` is not in this version yet"),
         ("traits/a.yml", "name: a\n", "traits:1:1 error: `traits` is not in this version yet"),
     ],
 )

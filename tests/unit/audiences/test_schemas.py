@@ -14,6 +14,7 @@ from opportune.audiences import (
     audience_file,
     condition_reader,
     events_file,
+    identity_file,
     settings_file,
     source_file,
     story_file,
@@ -42,7 +43,7 @@ def plain(node: Node) -> Any:
     return node.value()
 
 
-@pytest.mark.parametrize("name", ["opportune", "events", "warehouse", "audiences", "stories"])
+@pytest.mark.parametrize("name", ["opportune", "events", "warehouse", "identity", "audiences", "stories"])
 def test_they_are_schemas(name: str) -> None:
     Draft202012Validator.check_schema(schema(name))
 
@@ -63,6 +64,9 @@ def test_the_example_names_its_schema_and_satisfies_it(file: Path) -> None:
 def test_their_keys_are_those_of_the_readers() -> None:
     audiences, events, tables = schema("audiences"), schema("events"), schema("warehouse")
     assert set(audiences["$defs"]["audience"]["properties"]) == set(audience_file.KEYS)
+    identity = schema("identity")
+    assert set(identity["properties"]) == set(identity_file.KEYS)
+    assert set(identity["$defs"]["namespace"]["properties"]) == set(identity_file.NAMESPACE_KEYS)
     forms = audiences["$defs"]["condition"]["anyOf"][1:]
     keys = {tuple(form["properties"]) for form in forms}
     assert keys == {*condition_reader.LEAF_KEYS.values(), condition_reader.COMBINATION_KEYS}

@@ -134,7 +134,7 @@ def test_a_state_is_kept_for_its_definitions(tmp_path: Path) -> None:
     shards = loaded.settings.state.shards
     store = RocksStore(state / "shards" / "0003", shared_memory(8 << 20, 8 << 20))
     identity = Identity(project="a", shard=3, shards=shards)
-    open_shard(store, Expected(identity, Plan(loaded).fingerprint.encode(), routing().encode()))
+    open_shard(store, Expected(identity, Plan(loaded).fingerprint.encode(), routing(loaded).encode()))
     answer = CliRunner().invoke(check, arguments)
     assert (answer.exit_code, "kept for these definitions" in answer.stdout) == (0, True)
     (directory / "audiences" / "a.yml").write_text("name: a\nwhen: {event: X, within: 1 day}\n")

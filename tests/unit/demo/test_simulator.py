@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import datetime
 from collections import Counter
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -13,7 +14,8 @@ from flows.demo.catalogue import END, INTENTS, WALK
 from flows.demo.messages import GARBAGE
 from flows.demo.simulator import DAY_MS, Record, Simulator
 from opportune.errors import RejectedEvent
-from opportune.event import CALL_TYPES, REASONS, Instants, People, effective_ms
+from opportune.event import CALL_TYPES, REASONS, Instants, effective_ms
+from opportune.people import People
 
 START_MS = 1_790_000_000_000
 MINUTE_MS = 60_000
@@ -27,6 +29,11 @@ def minute() -> list[Record]:
 
 def messages(records: list[Record], *kinds: str) -> list[tuple[Record, dict[str, Any]]]:
     return [(record, msgspec.json.decode(record.value)) for record in records if record.kind in kinds]
+
+
+def named(message: dict[str, Any]) -> Any:
+    """A message with its identifiers as fields."""
+    return SimpleNamespace(**{name: message.get(name) for name in ("type", "userId", "anonymousId", "previousId")})
 
 
 def effective(record: Record, message: dict[str, Any]) -> int:
@@ -68,8 +75,8 @@ def test_what_is_meant_to_be_taken_is_an_event_of_somebody_and_not_of_the_future
     people = People(shards=12)
     for record, message in messages(minute, "event", "late"):
         assert message["type"] in CALL_TYPES
-        person = people.find(message["userId"], message["anonymousId"])
-        assert record.key.decode() == person.value
+        person, _ = people.find(named(message))
+        assert f"{person.text.partition(':')[0]}:{record.key.decode()}" == person.text
         assert 0 <= record.due_ms - min(effective(record, message), record.due_ms) < MINUTE_MS
 
 
@@ -128,7 +135,7 @@ def _refusal(record: Record) -> str:
     if message["type"] not in CALL_TYPES:
         return "bad_type"
     try:
-        People(shards=12).find(message.get("userId"), message.get("anonymousId"))
+        People(shards=12).find(named(message))
         effective(record, message)
     except RejectedEvent as error:
         return error.reason

@@ -171,11 +171,14 @@ def read(type_: EventType, raw: bytes) -> Any:
 def test_only_what_conditions_use_is_read() -> None:
     plain = TYPES["nothing"].type.__struct_fields__
     assert [field for field in plain if field not in {name for name, _, _ in FIELDS}] == [
+        "traits",
+        "context",
         "person",
         "at",
         "arrival",
         "origin",
         "handler",
+        "also",
     ]
     event = read(TYPES["all"], b'{"type":"track","properties":{"p":1,"q":[1,{"r":2}],"o":{"x":1,"y":2}}}')
     assert spelt(event.properties) == {"p0": {"x": "1", "y": "2"}, "p1": "1"}
@@ -210,4 +213,4 @@ def test_ids_that_are_numbers_are_texts_and_empty_ones_are_none() -> None:
 @given(VALUE)
 def test_traits_are_stored_as_they_came(value: Any) -> None:
     read_value = decode_any(encode(value))
-    assert spelt(decode_traits(encode_traits({"x": (5, read_value)}))["x"]) == spelt((5, read_value))
+    assert spelt(decode_traits(encode_traits({"x": (5, read_value, 6)}))["x"]) == spelt((5, read_value, 6))

@@ -12,7 +12,6 @@ from opportune.event import (
     CACHED_CHARS_MAX,
     Instants,
     Numbers,
-    People,
     blocked,
     effective_ms,
     identifier_text,
@@ -20,7 +19,6 @@ from opportune.event import (
     iso_text,
     nine_places,
 )
-from opportune.identity import profile_id
 from tests.oracle.instants import read_instant, write_instant
 from tests.oracle.predicates import number
 
@@ -193,48 +191,6 @@ def test_values_that_stand_for_nobody_are_blocked(value: str) -> None:
 @pytest.mark.parametrize("value", ["u1", "1", "00a", "nulls", "guest1", "-2", "[object]"])
 def test_other_values_are_somebody(value: str) -> None:
     assert not blocked(value)
-
-
-def test_the_strongest_identifier_that_is_not_blocked_decides() -> None:
-    people = People(4)
-    cases: list[tuple[object, object, tuple[str, str]]] = [
-        ("u1", "d1", ("user_id", "u1")),
-        (" u1\t", None, ("user_id", "u1")),
-        (5, "d1", ("user_id", "5")),
-        (Decimal("5.0"), None, ("user_id", "5")),
-        (Decimal("5.5"), None, ("user_id", "5.5")),
-        ("", "d1", ("anonymous_id", "d1")),
-        (None, "d1", ("anonymous_id", "d1")),
-        ("null", "d1", ("anonymous_id", "d1")),
-        (0, 7, ("anonymous_id", "7")),
-    ]
-    for user, anonymous, (namespace, value) in cases:
-        person = people.find(user, anonymous)  # type: ignore[arg-type]  # a decoder gives these
-        assert (person.namespace, person.value, person.id) == (namespace, value, profile_id(namespace, value))
-        assert 0 <= person.shard < 4
-
-
-@pytest.mark.parametrize(
-    ("user", "anonymous", "reason"),
-    [
-        (None, None, "no_identifier"),
-        ("", "  ", "no_identifier"),
-        ("null", None, "blocked_identifier"),
-        ("null", "", "blocked_identifier"),
-        (None, "0000-0000", "blocked_identifier"),
-    ],
-)
-def test_nobody_is_refused(user: str | None, anonymous: str | None, reason: str) -> None:
-    with pytest.raises(RejectedEvent) as refusal:
-        People(1).find(user, anonymous)
-    assert refusal.value.reason == reason
-
-
-def test_what_is_remembered_of_people_is_bounded_and_changes_nothing() -> None:
-    people = People(2, remembered_max=3)
-    ids = [people.find(f"u{number}", None).id for number in range(10)]
-    assert len(people.by_user) <= 3
-    assert [people.find(f"u{number}", None).id for number in range(10)] == ids
 
 
 def test_an_identifier_that_is_an_endless_number_is_refused_at_once() -> None:

@@ -30,7 +30,7 @@ class Routed:
 def test_an_event_carries_what_its_actor_needs() -> None:
     routed = Routed((track("A", 5), 7), (track("B", 6), 8))
     used, other = routed.events[0]
-    assert (used.at, used.arrival, used.origin, used.person.value) == (DAY_0 + 5, DAY_0 + 7, 0, "ann")
+    assert (used.at, used.arrival, used.origin, used.person.text) == (DAY_0 + 5, DAY_0 + 7, 0, "user_id:ann")
     assert used.handler is COMPILED.tracks["A"]
     assert (other.handler, other.origin) == (None, 1)
 
@@ -40,7 +40,7 @@ def test_the_strongest_identifier_decides_the_shard(shards: int) -> None:
     people = [f"u{number}" for number in range(40)]
     routed = Routed(*((track("A", 0, person, anonymousId="d"), 0) for person in people), shards=shards)
     for shard, events in enumerate(routed.events):
-        assert [event.person.value for event in events] == [
+        assert [event.person.text.partition(":")[2] for event in events] == [
             person for person in people if shard_of(profile_id("user_id", person), shards) == shard
         ]
 
@@ -94,7 +94,7 @@ def test_an_event_of_no_use_stops_here_when_its_person_is_known() -> None:
     assert len(first.events[0]) == 2
     first.events[0][0].person.known = True
     again = Routed((track("Z", 0), 0), (track("A", 0), 0), (track("Z", 0, "bob"), 0), router=first.router)
-    assert [event.person.value for event in again.events[0]] == ["ann", "bob"]
+    assert [event.person.text.partition(":")[2] for event in again.events[0]] == ["ann", "bob"]
     assert again.router.untouched == 1
     assert again.refused == []
 

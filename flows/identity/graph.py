@@ -1,0 +1,392 @@
+"""The identity graph of one shard: whose an identifier is, and how two profiles become one, by mail.
+
+Owns: the answer to every piece of mail in every state of a profile (docs/identity.md has the table), and where events go
+whose identifier points elsewhere. A head (opportune.profile) is at the same time the pointer of the identifier that its
+id is the digest of.
+Invariants: a profile that waits waits for a stronger one only, so there is no ring; a limit is checked where the set of
+identifiers lies, with what is claimed and not granted yet; each change is in the write of its cause.
+Not here: bodies (flows.identity.letters), channels (flows.mail), states being merged (flows.identity.merging).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import xxhash
+
+from flows.identity.forwarding import Forwarding
+from flows.identity.letters import (
+    LETTERS,
+    Accept,
+    Claim,
+    Conflict,
+    Granted,
+    Letter,
+    Lost,
+    Meet,
+    Offer,
+    Refuse,
+    Suit,
+    decode,
+    encode,
+    kind_of,
+)
+from flows.identity.limits import Limits
+from flows.identity.merging import absorb, forget_turns, freeze, leave, state_of, thaw
+from flows.identity.notes import Notes
+from flows.identity.parts import Parts
+from flows.mail import Piece
+from opportune.identity import digest_of, shard_of
+from opportune.people import Person, salt_of
+from opportune.profile import ELSEWHERE, FROZEN, MOVED, Change, Profile, advance
+from state.store import Batch as Write
+
+if TYPE_CHECKING:
+    from flows.actor import Actor
+
+replace = msgspec.structs.replace
+MOVES_MAX = 200_000
+hash_id = xxhash.xxh3_64_intdigest
+
+
+class Graph:
+    """The identities of a shard.
+
+    Args:
+        actor: the shard.
+        shards: how many there are.
+
+    Attributes:
+        noted: profiles and events that brought identifiers which the profile is not known to have.
+        moves: identifiers whose profile is another one of this shard, as far as this process has seen them.
+        merged: profiles that have merged into others of this shard, likewise.
+        absorbers: profiles that have merged others in this process.
+    """
+
+    def __init__(self, actor: Actor, shards: int) -> None:
+        self.actor = actor
+        self.shards = shards
+        self.limits = Limits(actor.compiled.project.identity)
+        self.ranks = actor.compiled.project.identity.ranks()
+        self.notes = Notes(actor.store)
+        self.forwarding = Forwarding(actor, shards)
+        self.parts = Parts(actor.store)
+        self.noted: list[tuple[Profile, Any]] = []
+        self.moves: dict[bytes, bytes] = {}
+        self.merged: dict[bytes, bytes] = {}
+        self.absorbers: set[bytes] = set()
+        self.out: list[Change] = []
+        self.write: Write = actor.store.batch()
+        for kind in LETTERS:
+            actor.mailbox.kinds[kind] = self._letter
+        actor.mailbox.kinds["part"] = self._part
+
+    def begin(self, out: list[Change], refused: list[Any], write: Write) -> None:
+        """A batch begins: where changes, refusals and writes go."""
+        self.out, self.write = out, write
+        self.forwarding.begin(out, refused, write)
+
+    def end(self) -> None:
+        """The batch's mail is read: what it brought is done."""
+        self.forwarding.apply()
+        self.join()
+
+    def apply(self, events: list[Any]) -> None:
+        """Applies events of the shard's partitions, and what comes of their identifiers."""
+        self.actor.apply_events(events, self.out, self.forwarding.refused, self.write)
+        self.end()
+
+    def save(self, write: Write) -> None:
+        """Everything that is to be said is said, and what changed beside the heads is in the write."""
+        for receiver in list(self.forwarding.leaving):
+            self._flush(receiver)
+        self.notes.save(write)
+
+    def send(self, letter: Letter) -> None:
+        """To the shard of its profile or identifier, behind all that was sent there."""
+        receiver = shard_of(digest_of(letter.suit.text) if isinstance(letter, Claim) else letter.to, self.shards)
+        self._flush(receiver)
+        self._post(receiver, letter)
+
+    def _flush(self, receiver: int) -> None:
+        for forward in self.forwarding.take(receiver):
+            self._post(receiver, forward)
+
+    def _post(self, receiver: int, letter: Letter) -> None:
+        for kind, body in self.parts.cut(kind_of(letter), encode(letter)):
+            self.actor.mailbox.send(receiver, kind, body)
+
+    def _letter(self, piece: Piece, _: Write) -> bool:
+        self.handle(piece.kind, decode(piece.kind, piece.body))
+        return True
+
+    def _part(self, piece: Piece, write: Write) -> bool:
+        whole = self.parts.take(piece.sender, piece.body, write)
+        if whole is not None:
+            self.handle(whole[0], decode(*whole))
+        return True
+
+    def profile(self, id_: bytes) -> Profile:
+        """A profile of this shard, on the desk."""
+        self.actor.desk.load([id_])
+        return self.actor.desk.profiles[id_]
+
+    def handle(self, kind: str, letter: Letter) -> None:
+        """Answers a letter: here if the profile lives here, else where it has gone; a frozen one lets it wait."""
+        if kind == "forward" and not self.profile(letter.to).fate & FROZEN:
+            self.forwarding.arrive(letter)
+            return
+        self.forwarding.apply()
+        self.join()
+        if kind == "claim":
+            self._claim(letter)
+            return
+        profile = self.profile(letter.to)
+        if profile.fate & MOVED:
+            assert profile.into is not None, "a moved profile says where to"
+            self.send(replace(letter, to=profile.into))
+        elif profile.fate & FROZEN and kind not in ("accept", "refuse"):
+            self.notes.park(profile.id, kind, encode(letter))
+        else:
+            self.actor.desk.touch(profile)
+            getattr(self, f"_{kind}")(profile, letter)
+
+    def suit(self, profile: Profile, text: str, seen: bytes = b"") -> Suit:
+        """A profile's claim on an identifier."""
+        strong = self.limits.strong(profile.identifiers)
+        return Suit(text, profile.id, profile.rank, strong, seen, 0, profile.now)
+
+    def join(self) -> None:
+        """Claims what events have brought and nobody has claimed for their profiles."""
+        noted, self.noted = self.noted, []
+        for profile, event in noted:
+            for other in event.also:
+                self._join(profile, event, other)
+
+    def _join(self, profile: Profile, event: Any, other: Person) -> None:
+        text, person = other.text, event.person
+        if text in profile.identifiers:
+            other.owner = None if person.addressed else person
+            return
+        other.owner = None
+        if text in profile.pending or self._is_settled(profile, text):
+            return
+        self.actor.desk.touch(profile)
+        if not self.limits.has_room([*profile.identifiers, *profile.pending], text):
+            self._tell(profile, "refused", text)
+            return
+        profile.pending = [*profile.pending, text]
+        self.send(Claim(replace(self.suit(profile, text), now=max(profile.now, event.arrival)), take=False))
+
+    def _is_settled(self, profile: Profile, text: str) -> bool:
+        """Whether a claim was in conflict, and would be again."""
+        if self.limits.is_shared(text):
+            return False
+        return any(word == "conflict" and about == text for _, word, about in self.notes.history(profile.id).last)
+
+    def _tell(self, profile: Profile, word: str, about: str) -> None:
+        self.notes.tell(profile.id, profile.now, word, about)
+        counts = self.actor.counts
+        counts[word] = counts.get(word, 0) + 1
+
+    def _claim(self, letter: Claim) -> None:
+        """An identifier is claimed: it is free, or the claimer's, or changes hands, or its profile has to be met."""
+        suit = letter.suit
+        head = self.profile(digest_of(suit.text))
+        owner = head.founder if head.fate & ELSEWHERE else head.id if head.now or head.fate else None
+        turn = head.turns.get(suit.text, 0)
+        if owner is None or (letter.take and owner == suit.seen):
+            if owner is not None:
+                turn += 1
+                head.turns = {**head.turns, suit.text: turn}
+                self.send(Lost(owner, suit.text, turn))
+            self.actor.desk.touch(head)
+            head.fate |= ELSEWHERE
+            head.founder = owner = suit.claimer
+            self.moved(head.id, suit.claimer)
+        if owner == suit.claimer:
+            self.send(Granted(suit.claimer, suit.text, turn))
+        else:
+            self.send(
+                Meet(owner, suit.claimer, suit.rank, suit.strong, replace(suit, seen=owner, turn=turn), claiming=False)
+            )
+
+    def moved(self, id_: bytes, to: bytes) -> None:
+        """Remembers where events of an identifier go, if it is in this shard."""
+        if len(self.moves) >= MOVES_MAX:
+            self.moves.clear()
+        if shard_of(to, self.shards) == self.actor.shard:
+            self.moves[id_] = to
+        else:
+            self.moves.pop(id_, None)
+
+    def _merged(self, id_: bytes, winner: bytes) -> None:
+        if len(self.merged) >= MOVES_MAX:
+            self.merged.clear()
+        if shard_of(winner, self.shards) == self.actor.shard:
+            self.merged[id_] = winner
+
+    def _granted(self, profile: Profile, letter: Granted) -> None:
+        """The identifier is the profile's, unless it is known to have changed hands since."""
+        text = letter.text
+        profile.pending = [other for other in profile.pending if other != text]
+        if letter.turn < profile.turns.get(text, 0):
+            return
+        if letter.turn:
+            profile.turns = {**profile.turns, text: letter.turn}
+        if text not in profile.identifiers:
+            profile.identifiers = [*profile.identifiers, text]
+            self._tell(profile, "attached", text)
+
+    def _lost(self, profile: Profile, letter: Lost) -> None:
+        """The identifier has changed hands. The turn stays, since an older grant may still be on its way."""
+        text = letter.text
+        if profile.turns.get(text, 0) >= letter.turn:
+            return
+        profile.turns = {**profile.turns, text: letter.turn}
+        forget_turns(profile)
+        if text in profile.identifiers:
+            profile.identifiers = [other for other in profile.identifiers if other != text]
+            self._tell(profile, "lost", text)
+
+    def _meet(self, profile: Profile, letter: Meet) -> None:
+        suit, strong = letter.suit, self.limits.strong(profile.identifiers)
+        if profile.id == letter.other:
+            self._granted(profile, Granted(profile.id, suit.text, suit.turn))
+        elif self.limits.passed([*strong, *letter.strong]):
+            self._oppose(profile, letter.other, suit, claiming=letter.claiming)
+        elif (profile.rank, profile.id) < (letter.rank, letter.other):
+            suit = replace(suit, now=max(suit.now, profile.now))
+            self.send(Meet(letter.other, profile.id, profile.rank, strong, suit, claiming=not letter.claiming))
+        else:
+            if profile.due < suit.now:
+                advance(profile, suit.now, self.out, self.actor.evaluate)
+            profile.now = max(profile.now, suit.now)
+            plan = self.actor.compiled.plan
+            state = state_of(profile, plan, self.notes.encoded(profile.id))
+            freeze(profile, letter.other)
+            self.send(Offer(letter.other, state, suit, claiming=letter.claiming))
+
+    def _offer(self, profile: Profile, letter: Offer) -> None:
+        state = letter.state
+        if self.limits.passed([*profile.identifiers, *profile.pending, *state.identifiers, *state.pending]):
+            self.send(Refuse(state.profile, profile.id, letter.suit, claiming=letter.claiming))
+            return
+        actor = self.actor
+        now = max(profile.now, state.now)
+        absorb(profile, state, now, actor.compiled.plan, actor.evaluate, self.out)
+        if shard_of(state.profile, self.shards) == actor.shard:
+            profile.absorbed = [*profile.absorbed, salt_of(state.profile), *state.absorbed]
+            self.absorbers.add(profile.id)
+        self.notes.join(profile.id, state.history)
+        self._tell(profile, "merged", state.profile.hex())
+        actor.counts["profiles"] -= 1
+        if letter.suit.text in profile.pending:
+            # Whose it was has lost it since: nobody else answers the claim.
+            self.send(Claim(self.suit(profile, letter.suit.text), take=False))
+        self.send(Accept(state.profile, profile.id, now))
+
+    def _accept(self, profile: Profile, letter: Accept) -> None:
+        leave(profile, letter.winner, letter.now, self.actor.desk, self.write, self.out)
+        if not profile.fate & ELSEWHERE:
+            self.moved(profile.id, letter.winner)
+        self._merged(profile.id, letter.winner)
+        self.notes.forget(profile.id)
+        here = shard_of(letter.winner, self.shards) == self.actor.shard
+        for kind, body in self.notes.release(profile.id):
+            waiting = decode(kind, body)
+            if kind == "forward":
+                # By way of this profile, which knows the message ids that it has used.
+                self.handle(kind, waiting)
+            elif here:
+                self.handle(kind, replace(waiting, to=letter.winner))
+            else:
+                self.send(replace(waiting, to=letter.winner))
+
+    def _refuse(self, profile: Profile, letter: Refuse) -> None:
+        thaw(profile)
+        self._oppose(profile, letter.other, letter.suit, claiming=letter.claiming)
+        for kind, body in self.notes.release(profile.id):
+            self.handle(kind, decode(kind, body))
+
+    def _oppose(self, profile: Profile, other: bytes, suit: Suit, *, claiming: bool) -> None:
+        """Two profiles cannot merge: the claimer hears of it."""
+        if claiming:
+            self._conflict(profile, Conflict(profile.id, suit))
+        else:
+            self.send(Conflict(other, suit))
+
+    def _conflict(self, profile: Profile, letter: Conflict) -> None:
+        """The claimer's side of a conflict: a shared identifier is taken over, any other stays where it is."""
+        suit = letter.suit
+        if suit.text not in profile.pending:
+            return
+        self._tell(profile, "conflict", suit.text)
+        if self.limits.is_shared(suit.text):
+            self.send(Claim(self.suit(profile, suit.text, suit.seen), take=True))
+        else:
+            profile.pending = [text for text in profile.pending if text != suit.text]
+
+    def redirect(self, events: Sequence[Any]) -> None:
+        """Events of identifiers that are known to belong to other profiles of this shard go straight to them."""
+        moves, merged = self.moves, self.merged
+        for event in events:
+            to = moves.get(event.person.id)
+            if to is not None and not event.person.addressed:
+                while to in merged:
+                    to = merged[to]
+                event.person = self.forwarding.addressed(to)
+
+    def divert(
+        self, profile: Profile, events: Sequence[Any], hashes: Sequence[int], recalled: Mapping[int, int] | None
+    ) -> bool:
+        """Whether events do not belong here; then they are on their way, or wait.
+
+        Args:
+            profile: what the events were sent to: a profile, or the pointer of their identifier.
+            events: in order of arrival.
+            hashes: of their message ids; those that the profile has used before it moved go no further.
+            recalled: when hashes were used.
+        """
+        person = events[0].person
+        if profile.fate & ELSEWHERE and not person.addressed:
+            to = profile.founder
+        elif profile.fate & FROZEN:
+            self.notes.park(profile.id, "forward", encode(self.forwarding.letter(profile.id, events)))
+            self.actor.mailbox.wrote = True
+            return True
+        elif profile.fate & MOVED:
+            to = profile.into
+            if recalled is not None:
+                events = [
+                    event
+                    for event, hashed in zip(events, hashes, strict=True)
+                    if not hashed or not self.actor.is_duplicate(hashed, event.arrival, recalled, {}, profile)
+                ]
+        else:
+            return False
+        assert to is not None, "a pointer says where to"
+        person.known = True
+        if not person.addressed:
+            self.moved(person.id, to)
+        self.forwarding.send_on(to, events)
+        return True
+
+    def earlier(self, wanted: Mapping[bytes, Sequence[Any]], profiles: Mapping[bytes, Profile]) -> list[int]:
+        """The hashes that the message ids of events have in the profiles which theirs have absorbed."""
+        return [
+            hash_id(event.messageId.encode()) ^ salt
+            for profile_id, theirs in wanted.items()
+            if profiles[profile_id].absorbed
+            for event in theirs
+            if event.messageId and event.handler is not None
+            for salt in profiles[profile_id].absorbed
+        ]
+
+
+def used_by_absorbed(hashed: int, profile: Profile, recalled: Mapping[int, int]) -> int | None:
+    """When a profile that was absorbed used a message id, given its hash for the winner."""
+    own = hashed ^ salt_of(profile.id)
+    return max((recalled[own ^ salt] for salt in profile.absorbed if own ^ salt in recalled), default=None)

@@ -1,0 +1,150 @@
+"""Two profiles become one: what the loser hands over, and what the winner makes of it.
+
+Owns: ``state_of``, ``absorb`` and ``leave``; the memberships at a merge (IDENTITY.md section 3).
+Invariant: the winner's features are those of one profile that had received the events of both.
+Not here: when (flows.identity.graph), the merge of a feature (opportune.audiences.merge).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from flows.changes import Merged
+from flows.desk import Desk
+from flows.identity.letters import State
+from opportune.audiences.merge import merge_group
+from opportune.audiences.plan import TRAITS, Plan
+from opportune.decode import decode_traits, encode_traits
+from opportune.profile import ELSEWHERE, FROZEN, MOVED, NEVER, Change, Evaluate, Profile, advance
+from state.keys import pack_timer
+from state.store import Batch as Write
+
+TURNS_MAX = 256
+_encode = msgspec.msgpack.Encoder().encode
+_unpack = msgspec.msgpack.Decoder(list[Any]).decode
+
+
+def freeze(profile: Profile, into: bytes) -> None:
+    """From here on the profile only waits; its dues come back with ``thaw``."""
+    profile.fate |= FROZEN
+    profile.into = into
+    profile.due = NEVER
+
+
+def thaw(profile: Profile) -> None:
+    """The profile goes on as it was."""
+    profile.fate &= ~FROZEN
+    profile.into = None
+    profile.due = min(profile.dues.values(), default=NEVER)
+
+
+def state_of(profile: Profile, plan: Plan, history: bytes) -> State:
+    """All that a profile is; its groups are read where they are not at hand."""
+    groups: dict[int, bytes] = {}
+    for group in range(len(plan.groups)):
+        value = profile.groups[group]
+        if value is not None:
+            groups[group] = value if isinstance(value, bytes) else _packed(group, value)
+    return State(
+        profile.id,
+        profile.now,
+        sorted(profile.members),
+        profile.identifiers,
+        profile.pending,
+        profile.turns,
+        profile.absorbed,
+        groups,
+        history,
+    )
+
+
+def absorb(
+    profile: Profile,
+    state: State,
+    now: int,
+    plan: Plan,
+    evaluate: list[Evaluate],
+    out: list[Change],
+) -> None:
+    """The winner takes over what the loser has; all its audiences are evaluated once, at ``now``.
+
+    Args:
+        profile: the winner, touched, on the desk.
+        state: the loser's.
+        now: the instant of the merge, milliseconds, not before either's last.
+        plan: the features.
+        evaluate: by handler number.
+        out: takes the changes.
+    """
+    if profile.due < now:
+        advance(profile, now, out, evaluate)
+    for group, packed in state.groups.items():
+        theirs = _opened(plan, group, packed)
+        profile.groups[group] = merge_group(plan, group, _opened(plan, group, profile.groups[group]), theirs)
+        profile.dirty.add(group)
+    unite(profile, state)
+    before = set(profile.members)
+    for number, handler in enumerate(evaluate):
+        due = handler(profile, now, [], None)
+        if due == NEVER:
+            profile.dues.pop(number, None)
+        else:
+            profile.dues[number] = due
+    profile.due = min(profile.dues.values(), default=NEVER)
+    profile.now = now
+    for audience in sorted(profile.members ^ before):
+        entered = audience in profile.members
+        by: Any = Merged("merged_from", state.profile) if entered and audience in state.members else "event"
+        out.append((profile, audience, entered, now, by))
+
+
+def unite(profile: Profile, state: State) -> None:
+    """The identifiers of both, but for those of which one side knows that they have changed hands since."""
+    ours, theirs, turns, others = profile.identifiers, state.identifiers, profile.turns, state.turns
+    kept = [text for text in ours if text in theirs or turns.get(text, 0) >= others.get(text, 0)]
+    came = [text for text in theirs if text not in ours and others.get(text, 0) >= turns.get(text, 0)]
+    profile.identifiers = [*kept, *came]
+    pending = dict.fromkeys([*profile.pending, *state.pending])
+    profile.pending = [text for text in pending if text not in profile.identifiers]
+    profile.turns = {text: max(turns.get(text, 0), others.get(text, 0)) for text in {**turns, **others}}
+    forget_turns(profile)
+
+
+def forget_turns(profile: Profile) -> None:
+    """Bounds what is kept of identifiers that have gone: only mail of the last moments asks for it."""
+    if len(profile.turns) > TURNS_MAX:
+        gone = [text for text in profile.turns if text not in profile.identifiers][: len(profile.turns) - TURNS_MAX]
+        profile.turns = {text: turn for text, turn in profile.turns.items() if text not in gone}
+
+
+def leave(profile: Profile, winner: bytes, now: int, desk: Desk, write: Write, out: list[Change]) -> None:
+    """The loser, touched, becomes a name of the winner: it exits its audiences, and what it kept goes.
+
+    Its identifiers stay, for the records of its exits and for whoever asks what became of it.
+    """
+    out += [(profile, audience, False, now, Merged("merged_into", winner)) for audience in sorted(profile.members)]
+    if profile.timer:
+        write.delete(pack_timer(profile.timer, profile.id), desk.timers_family)
+    for suffix in desk.suffixes:
+        write.delete(profile.id + suffix, desk.family)
+    profile.groups.clear()
+    profile.dirty.clear()
+    profile.fate = MOVED | (profile.fate & ELSEWHERE)
+    profile.into = winner
+    profile.now, profile.timer, profile.due, profile.dues = now, 0, NEVER, {}
+    profile.members, profile.pending = set(), []
+    profile.turns, profile.absorbed = {}, []
+
+
+def _packed(group: int, value: Any) -> bytes:
+    return encode_traits(value) if group == TRAITS else _encode(value)
+
+
+def _opened(plan: Plan, group: int, value: Any) -> Any:
+    if group == TRAITS:
+        return value if isinstance(value, dict) else {} if value is None else decode_traits(value)
+    if value is None:
+        return [[] if feature.windowed else 0 for feature in plan.groups[group].features.values()]
+    return _unpack(value) if isinstance(value, bytes) else value

@@ -1,0 +1,173 @@
+"""Whom an event names: its identifiers as persons, strongest first, remembered.
+
+Owns: ``Person``, one identifier with what follows from it, and ``People``, which finds those of an event (IDENTITY.md
+sections 1 and 2). A bounded number is remembered, so that the usual event costs a look-up or two.
+Not here: whose the identifiers are (flows.identity), settings and normalisation (opportune.identifiers).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import UNSET
+
+from opportune.audiences.predicate import walk
+from opportune.audiences.schema import Path
+from opportune.decode import EventType
+from opportune.errors import RejectedEvent
+from opportune.identifiers import Blocked, IdentitySettings, Namespace, normalised
+from opportune.identity import ProfileId, profile_id, shard_of
+
+
+class Person:
+    """An identifier, or (``addressed``) a profile that an event was sent on to.
+
+    Attributes:
+        id: the id of the profile that the identifier founds, or of the profile.
+        text: ``namespace:value``.
+        rank: the place of the namespace.
+        salt: 64 bits of the id, mixed into message ids so that each profile has its own.
+        known: whether the identifier is known to have a profile; set by the actor that has seen it.
+        owner: the person who is known to have this one among the identifiers of their profile.
+        alone: a tuple of this person.
+        addressed: whether this is a profile.
+    """
+
+    __slots__ = ("addressed", "alone", "id", "known", "owner", "rank", "salt", "shard", "text")
+
+    def __init__(self, id_: ProfileId, text: str, rank: int, shards: int, *, addressed: bool = False) -> None:
+        self.id = id_
+        self.text = text
+        self.rank = rank
+        self.salt = salt_of(id_)
+        self.shard = shard_of(id_, shards)
+        self.known = addressed
+        self.owner: Person | None = None
+        self.alone = (self,)
+        self.addressed = addressed
+
+
+class People:
+    """Finds the persons of an event; remembers a bounded number of them.
+
+    Args:
+        shards: how many shards there are.
+        settings: identity.yml.
+        event_type: where the decoder puts the values at paths; None: only fields of the message itself are read.
+        remembered_max: beyond this many of a namespace the memory starts anew.
+
+    Attributes:
+        by_user, by_anonymous: persons by the raw value, where an event's userId decides, and where only its anonymousId
+            does; both stay empty where the settings do not allow such a short way.
+        slow_types: the call types for which it has to be ``find``.
+    """
+
+    def __init__(
+        self,
+        shards: int,
+        settings: IdentitySettings | None = None,
+        event_type: EventType | None = None,
+        remembered_max: int = 200_000,
+    ) -> None:
+        settings = settings or IdentitySettings()
+        self.shards = shards
+        self.event_type = event_type
+        self.remembered_max = remembered_max
+        self.namespaces = settings.namespaces
+        self.blocked = Blocked(settings.blocked)
+        self.ranks = settings.ranks()
+        self.previous = self.ranks[settings.alias_previous]
+        self.memory: list[dict[Any, Person]] = [{} for _ in self.namespaces]
+        self.by_user: dict[Any, Person] = {}
+        self.by_anonymous: dict[Any, Person] = {}
+        self.slow_types = frozenset({"alias"})
+        self._shorten()
+
+    def _shorten(self) -> None:
+        """The short way: userId is the strongest, and all but anonymousId come with few call types."""
+        user = [rank for rank, one in enumerate(self.namespaces) if one.paths == (("userId",),) and not one.of]
+        device = [rank for rank, one in enumerate(self.namespaces) if one.paths == (("anonymousId",),) and not one.of]
+        others = [one for rank, one in enumerate(self.namespaces) if rank not in (*user, *device)]
+        if user[:1] == [0] and len(user) == len(device) == 1 and all(one.of for one in others):
+            self.by_user, self.by_anonymous = self.memory[user[0]], self.memory[device[0]]
+            self.slow_types |= {type_ for one in others for type_ in one.of}
+
+    def find(self, event: Any) -> tuple[Person, tuple[Person, ...]]:
+        """The person of an event's strongest identifier, and those of its others, in order.
+
+        Raises:
+            RejectedEvent: there is no identifier, or only blocked ones.
+        """
+        found: list[Person] = []
+        blocked = False
+        for rank, namespace in enumerate(self.namespaces):
+            if namespace.of and event.type not in namespace.of:
+                continue
+            for raw in self._raw(event, rank, namespace):
+                person = self.memory[rank].get(raw)
+                if person is None:
+                    text = normalised(namespace, raw)
+                    if not text:
+                        continue
+                    if self.blocked(text):
+                        blocked = True
+                        continue
+                    person = self._remember(rank, raw, text)
+                if all(other.id != person.id for other in found):
+                    found.append(person)
+        if not found:
+            raise RejectedEvent("blocked_identifier" if blocked else "no_identifier")
+        return found[0], tuple(found[1:])
+
+    def _raw(self, event: Any, rank: int, namespace: Namespace) -> list[Any]:
+        """The raw values of a namespace that an event brings: by its paths, and as the previous id of an alias."""
+        values = []
+        for path in namespace.paths:
+            value = self._value(event, path)
+            if isinstance(value, str | int) or hasattr(value, "as_tuple"):
+                values.append(value)
+                break
+        if rank == self.previous and event.type == "alias" and event.previousId is not None:
+            previous = event.previousId
+            if event.userId is None or str(previous).strip() != str(event.userId).strip():
+                values.append(previous)
+        return values
+
+    def _value(self, event: Any, path: tuple[str, ...]) -> Any:
+        if len(path) == 1:
+            return getattr(event, path[0])
+        if self.event_type is None or (path[0] == "traits" and event.type == "group"):
+            return None
+        return value_at(self.event_type, event, Path(path[0], path[1:]))  # type: ignore[arg-type]  # one of the roots
+
+    def _remember(self, rank: int, raw: Any, text: str) -> Person:
+        memory = self.memory[rank]
+        if len(memory) >= self.remembered_max:
+            memory.clear()
+        name = self.namespaces[rank].name
+        person = memory[raw] = Person(profile_id(name, text), f"{name}:{text}", rank, self.shards)
+        return person
+
+
+def value_at(event_type: EventType, event: Any, path: Path) -> Any:
+    """The decoded value at a path of an event; UNSET or None where there is none."""
+    at = getattr(event, path.root)
+    if at is None:
+        return None
+    root, keys = path.root, path.keys
+    if root == "context" and keys[0] == "traits" and "traits" not in event_type.keys["context"]:
+        at, root, keys = at.traits, "traits", keys[1:]
+        if at is None or not keys:
+            return None
+    value = getattr(at, f"p{event_type.keys[root].index(keys[0])}")
+    return walk(value, keys[1:]) if value is not UNSET else UNSET
+
+
+def salt_of(profile: bytes) -> int:
+    """The salt of a profile's message ids."""
+    return int.from_bytes(profile[8:], "big")
+
+
+def is_known(person: Person, others: tuple[Person, ...]) -> bool:
+    """Whether an event with these identifiers can bring nothing new to a person's profile."""
+    return person.known and all(other.owner is person for other in others)

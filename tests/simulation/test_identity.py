@@ -1,0 +1,143 @@
+"""The identity graph over shards, with mail late, repeated and between each other's lines, and shards that die.
+
+The number in the name of a failed test is its seed; OPPORTUNE_SEED=N replays it, OPPORTUNE_SEEDS=N runs so many.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from random import Random
+
+import msgspec
+import pytest
+
+from opportune.audiences.schema import All, Condition, Not, TraitCondition
+from opportune.identifiers import ANONYMOUS_ID, EMAIL, USER_ID, IdentitySettings
+from opportune.identity import digest_of
+from opportune.profile import ELSEWHERE, FROZEN, MOVED, Profile
+from opportune.project import Project
+from tests.oracle.builders import DAY_0, happened, predicate, project
+from tests.oracle.history import Record, live
+from tests.oracle.identity import Resolver
+from tests.simulation.people import STEP_MS, Crowd
+from tests.simulation.world import World
+
+SEEDS = (
+    [int(os.environ["OPPORTUNE_SEED"])]
+    if "OPPORTUNE_SEED" in os.environ
+    else range(int(os.environ.get("OPPORTUNE_SEEDS", "200")))
+)
+COUNTLESS = happened("A", times=predicate(gte=1_000_000))
+AUDIENCES: dict[str, Condition] = {
+    "often": happened("A", times=predicate(gte=3), within_ms=60 * STEP_MS),
+    "countless": COUNTLESS,
+    "ever": happened("B", times=predicate(gte=2)),
+    "never": Not((happened("C"),)),
+    "few": happened("A", times=predicate(lt=2), within_ms=90 * STEP_MS),
+    "free": All((TraitCondition(("plan",), predicate(eq="free")), happened("B"))),
+}
+
+
+def simulated(seed: int, limits: tuple[int, int, int], *, shared: bool) -> tuple[World, Project]:
+    """A world at its end, everything drained."""
+    random = Random(seed)
+    namespaces = tuple(
+        msgspec.structs.replace(namespace, limit=limit)
+        for namespace, limit in zip((USER_ID, EMAIL, ANONYMOUS_ID), limits, strict=True)
+    )
+    made = msgspec.structs.replace(project(AUDIENCES), identity=IdentitySettings(namespaces))
+    log = Crowd(random, random.randint(2, 7), shared=shared).log(random.randint(1, 3), random.randint(20, 200))
+    world = World(made, random.randint(1, 5), log, random)
+    for _ in range(random.randint(100, 1_500)):
+        world.step()
+    return world, made
+
+
+def texts(raw: bytes) -> list[str]:
+    """The identifiers of a message of the crowd, strongest first."""
+    body = json.loads(raw)
+    named = [("user_id", body.get("userId")), ("email", body.get("traits", {}).get("email"))]
+    return [f"{name}:{value}" for name, value in [*named, ("anonymous_id", body.get("anonymousId"))] if value]
+
+
+def holder(heads: dict[bytes, Profile], text: str) -> bytes:
+    """The profile that an identifier leads to."""
+    at: bytes = digest_of(text)
+    if heads[at].fate & ELSEWHERE:
+        at = heads[at].founder or b""
+    while heads[at].fate & MOVED:
+        at = heads[at].into or b""
+    return at
+
+
+def living(heads: dict[bytes, Profile]) -> dict[str, Profile]:
+    """The profiles that are no part of another one, by hexadecimal id."""
+    return {id_.hex(): head for id_, head in heads.items() if head.now and not head.fate & MOVED}
+
+
+def check_always(world: World, heads: dict[bytes, Profile], limits: dict[str, int]) -> None:
+    """What holds whatever happened."""
+    assert not world.letters
+    resolved: dict[bytes, set[str]] = {}
+    for text in {text for part in world.log for raw, _ in part for text in texts(raw)}:
+        if digest_of(text) in heads:
+            resolved.setdefault(holder(heads, text), set()).add(text)
+    for id_, head in living(heads).items():
+        assert not head.pending
+        assert not head.fate & FROZEN
+        assert len(set(head.identifiers)) == len(head.identifiers)
+        assert set(head.identifiers) == resolved.get(bytes.fromhex(id_), set())
+        assert not world.actors[0].graph.notes.waiting(bytes.fromhex(id_))
+        for namespace, limit in limits.items():
+            assert sum(text.startswith(f"{namespace}:") for text in head.identifiers) <= limit
+
+
+def counted(world: World, heads: dict[bytes, Profile]) -> int:
+    """How many events A the profiles have, all together."""
+    plan = world.compiled.plan
+    group, feature = plan.feature(COUNTLESS)
+    values = [head.groups[group.number] for head in living(heads).values()]
+    return sum(msgspec.msgpack.decode(value)[feature.number] for value in values if value is not None)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_without_conflicts_all_is_as_in_one_sequence(seed: int) -> None:
+    world, made = simulated(seed, (1, 5, 100), shared=False)
+    end = DAY_0 + 210 * STEP_MS
+    world.drain(end)
+    heads = world.heads()
+    limits = {"user_id": 1, "email": 5, "anonymous_id": 100}
+    check_always(world, heads, limits)
+    log = sorted((one for part in world.log for one in part), key=lambda one: one[1])
+    resolver = Resolver(limits, frozenset({"anonymous_id"}))
+    for number, (raw, _) in enumerate(log):
+        resolver.take(number, texts(raw))
+    assert not resolver.conflicts
+    found = living(heads)
+    assert {profile.id: profile.identifiers for profile in resolver.profiles()} == {
+        id_: set(head.identifiers) for id_, head in found.items()
+    }
+    for profile in resolver.profiles():
+        records = [alone(log[number], profile.id) for number in profile.events]
+        members = live(made, records, end).members
+        expected = {audience for audience, who in members.items() if who}
+        assert {world.compiled.names[number] for number in found[profile.id].members} == expected
+
+
+def alone(one: tuple[bytes, int], who: str) -> Record:
+    """A message as that of somebody who has one identifier."""
+    body = json.loads(one[0])
+    return Record(one[1], json.dumps({**body, "userId": who, "anonymousId": None}).encode())
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_with_conflicts_no_limit_is_passed_and_each_event_counts_once(seed: int) -> None:
+    random = Random(seed)
+    limits = {"user_id": 1, "email": random.randint(1, 2), "anonymous_id": random.randint(1, 4)}
+    world, _ = simulated(seed, (limits["user_id"], limits["email"], limits["anonymous_id"]), shared=True)
+    world.drain(DAY_0 + 210 * STEP_MS)
+    heads = world.heads()
+    check_always(world, heads, limits)
+    messages = {raw for part in world.log for raw, _ in part}
+    assert counted(world, heads) == sum(json.loads(raw).get("event") == "A" for raw in messages)

@@ -1,0 +1,172 @@
+"""Many shards in one process, their mail under the hands of a seed.
+
+Owns: the real actors over memory stores, with the real codecs: each shard reads the partitions of events and its partition
+of the mailbox at its own pace; mail waits in its channel for as long as the seed likes; a shard may die at any step, and
+then starts again over its store and sends again what was not acknowledged.
+Not here: what people do (tests.simulation.people), what is right (tests.oracle.identity).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from random import Random
+
+from flows.actor import Actor
+from flows.batch import Batch, LocalRecord, Mail, Span
+from flows.changes import ChangeWriter
+from flows.dead_letters import DeadLetters
+from flows.loop import local_topic_id
+from flows.mail import LOCAL_TOPICS
+from opportune.compiled import Compiled
+from opportune.profile import Profile
+from opportune.project import Project
+from opportune.router import Router
+from state.keys import PROFILE_BYTES
+from state.memory import MemoryStore
+from state.outbox import OutboxMessage
+from tests.oracle.builders import DAY_0
+
+TOPIC = "events"
+TOPIC_ID = local_topic_id(TOPIC)
+
+
+class World:
+    """Shards, topics, and what is on its way.
+
+    Args:
+        project: with its audiences and identities.
+        shards: how many.
+        log: by partition, records and their arrivals, in order.
+        random: decides what happens next.
+    """
+
+    def __init__(self, project: Project, shards: int, log: list[list[tuple[bytes, int]]], random: Random) -> None:
+        self.compiled = Compiled(project)
+        self.shards = shards
+        self.log = log
+        self.random = random
+        self.stores = [MemoryStore() for _ in range(shards)]
+        self.channels: list[dict[int, deque[bytes]]] = [{} for _ in range(shards)]
+        self.mailbox: list[list[bytes]] = [[] for _ in range(shards)]
+        self.letters: list[OutboxMessage] = []
+        self.routers = [Router(self.compiled, shards) for _ in range(shards)]
+        self.actors = [self._actor(shard) for shard in range(shards)]
+        self.crashes = 0
+
+    def _actor(self, shard: int) -> Actor:
+        return Actor(
+            shard,
+            self.compiled,
+            self.stores[shard],
+            tables={},
+            changes=ChangeWriter(self.compiled, "memberships", 1, lambda: DAY_0),
+            dead_letters=DeadLetters("dead-letters", 1 << 20),
+            shards=self.shards,
+        )
+
+    def step(self) -> None:
+        """Something happens to some shard."""
+        shard = self.random.randrange(self.shards)
+        choice = self.random.random()
+        if choice < 0.3:
+            self.read(shard, self.random.randrange(len(self.log)), self.random.randint(1, 6))
+        elif choice < 0.62:
+            self.append(shard)
+        elif choice < 0.95:
+            self.deliver(shard, self.random.randint(1, 4))
+        elif choice < 0.98:
+            self.acknowledge(shard)
+        else:
+            self.crash(shard)
+
+    def drain(self, until_ms: int) -> None:
+        """Everything is read, all mail delivered; then time goes on to an instant, exclusive."""
+        for shard in range(self.shards):
+            for partition in range(len(self.log)):
+                self.read(shard, partition, len(self.log[partition]))
+        self.settle()
+        for actor in self.actors:
+            self.take(actor, actor.apply(Batch(until_ms, [], [])))
+            while actor.overdue:
+                self.take(actor, actor.sweep())
+        self.settle()
+
+    def settle(self) -> None:
+        """All mail is delivered, and all that comes of it."""
+        busy = True
+        while busy:
+            for sender in range(self.shards):
+                while any(self.channels[sender].values()):
+                    self.append(sender)
+            busy = sum(self.deliver(shard, 1 << 30) for shard in range(self.shards)) > 0
+
+    def read(self, shard: int, partition: int, count: int) -> None:
+        """A shard is given the next records of a partition, of which it applies those that are its own."""
+        actor = self.actors[shard]
+        first = (actor.positions.get(TOPIC_ID, partition) or (0, 0))[0]
+        run = self.log[partition][first : first + count]
+        if not run:
+            return
+        events: list[list[object]] = [[] for _ in range(self.shards)]
+        records = [LocalRecord(TOPIC, partition, first + at, raw) for at, (raw, _) in enumerate(run)]
+        arrivals = [arrival for _, arrival in run]
+        refused = self.routers[shard].route(
+            records, [raw for raw, _ in run], arrivals, [mine.append for mine in events]
+        )
+        assert not refused
+        span = Span(TOPIC, TOPIC_ID, partition, first, first + len(run), arrivals[-1])
+        self.take(actor, actor.apply(Batch(0, [span], events[shard])))
+
+    def append(self, sender: int) -> None:
+        """The oldest mail of one of a shard's channels reaches its partition; now and then twice."""
+        waiting = [receiver for receiver, queue in self.channels[sender].items() if queue]
+        if waiting:
+            receiver = self.random.choice(waiting)
+            piece = self.channels[sender][receiver].popleft()
+            self.mailbox[receiver] += [piece] * self.random.choice((1, 1, 1, 2))
+
+    def deliver(self, shard: int, count: int) -> bool:
+        """A shard reads on in its partition of the mailbox; says whether there was anything."""
+        actor = self.actors[shard]
+        first = (actor.positions.get(LOCAL_TOPICS.mailbox_id, shard) or (0, 0))[0]
+        run = self.mailbox[shard][first : first + count]
+        if not run:
+            return False
+        mail = [Mail(LOCAL_TOPICS.mailbox_id, shard, first + at, value) for at, value in enumerate(run)]
+        span = Span(LOCAL_TOPICS.mailbox, LOCAL_TOPICS.mailbox_id, shard, first, first + len(run), 0)
+        self.take(actor, actor.apply(Batch(0, [span], [], mail=mail)))
+        return True
+
+    def take(self, actor: Actor, messages: list[OutboxMessage]) -> None:
+        """What a shard sends is on its way."""
+        for message in messages:
+            if message.topic == LOCAL_TOPICS.mailbox:
+                queue = self.channels[actor.shard].setdefault(message.partition, deque())
+                queue.append(message.value or b"")
+            elif message.topic == "dead-letters":
+                self.letters.append(message)
+
+    def acknowledge(self, shard: int) -> None:
+        """An epoch of a shard ends, if all that it sent has arrived."""
+        if not any(self.channels[shard].values()):
+            self.actors[shard].snapshot()
+            self.actors[shard].committed()
+
+    def crash(self, shard: int) -> None:
+        """A shard dies: what it had on its way is lost, and sent again by its next life."""
+        self.crashes += 1
+        self.channels[shard] = {}
+        actor = self.actors[shard] = self._actor(shard)
+        self.routers[shard] = Router(self.compiled, self.shards)
+        while actor.resending:
+            self.take(actor, actor.resend())
+
+    def heads(self) -> dict[bytes, Profile]:
+        """The heads and pointers of all shards, as stored."""
+        found: dict[bytes, Profile] = {}
+        for actor in self.actors:
+            actor.desk.forget()
+            ids = [key for key, _ in actor.store.scan("profiles") if len(key) == PROFILE_BYTES]
+            actor.desk.load(ids)
+            found |= actor.desk.profiles
+        return found

@@ -1,0 +1,108 @@
+"""The durable formats of identity against what they were: a difference is a change of the format."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flows.identity.letters import (
+    LETTERS,
+    Accept,
+    Claim,
+    Conflict,
+    Forward,
+    Granted,
+    Lost,
+    Meet,
+    Offer,
+    Refuse,
+    Sent,
+    State,
+    Suit,
+    decode,
+    encode,
+    kind_of,
+)
+from flows.identity.parts import Parts
+from opportune.errors import RejectedEvent
+from opportune.profile import ELSEWHERE, FROZEN, Profile
+from state.memory import MemoryStore
+
+GOLDEN = Path(__file__).resolve().parents[2] / "golden" / "flows" / "identity.txt"
+ONE, OTHER = bytes(range(16)), bytes(range(16, 32))
+NOW = 1_700_000_000_000
+SUIT = Suit("anonymous_id:d1", ONE, 0, ["user_id:ann"], OTHER, 3, NOW)
+STATE = State(
+    OTHER, NOW, [0, 7], ["anonymous_id:d1"], ["email:x"], {"anonymous_id:d1": 3}, [2**64 - 1], {1: b"\x91\x02"}, b""
+)
+LETTER = [
+    Claim(SUIT, take=True),
+    Granted(ONE, "anonymous_id:d1", 4),
+    Lost(OTHER, "anonymous_id:d1", 4),
+    Meet(OTHER, ONE, 1, ["email:x"], SUIT, claiming=False),
+    Offer(ONE, STATE, SUIT, claiming=True),
+    Accept(OTHER, ONE, NOW),
+    Refuse(OTHER, ONE, SUIT, claiming=True),
+    Conflict(ONE, SUIT),
+    Forward(ONE, [Sent(b"{}", NOW, NOW + 1, "events", 2, 40, 1)]),
+]
+HEAD = Profile(
+    version=NOW * 1024,
+    now=NOW,
+    timer=NOW + 5,
+    due=NOW + 5,
+    dues={1: NOW + 5},
+    members={2},
+    identifiers=["user_id:ann", "email:x"],
+    fate=FROZEN | ELSEWHERE,
+    into=ONE,
+    founder=OTHER,
+    rank=1,
+    pending=["anonymous_id:d1"],
+    absorbed=[2**64 - 1],
+    turns={"email:x": 1},
+)
+
+
+def written() -> list[str]:
+    return [*(f"{kind_of(letter)} {encode(letter).hex()}" for letter in LETTER), f"head {encode(HEAD).hex()}"]
+
+
+def test_letters_and_heads_are_written_as_ever() -> None:
+    assert {kind_of(letter) for letter in LETTER} == set(LETTERS)
+    assert written() == GOLDEN.read_text().splitlines()
+
+
+def test_letters_and_heads_are_read_as_ever() -> None:
+    *letters, head = (line.split() for line in GOLDEN.read_text().splitlines())
+    assert [decode(kind, bytes.fromhex(body)) for kind, body in letters] == LETTER
+    assert msgspec.msgpack.decode(bytes.fromhex(head[1]), type=Profile) == HEAD
+
+
+@given(st.sampled_from(sorted(LETTERS)), st.binary(max_size=60))
+def test_other_bytes_are_refused(kind: str, body: bytes) -> None:
+    try:
+        letter = decode(kind, body)
+    except RejectedEvent:
+        return
+    assert isinstance(letter, LETTERS[kind])
+
+
+def test_a_large_letter_goes_in_pieces_also_over_a_restart() -> None:
+    store, body = MemoryStore(), bytes(range(256)) * 5
+    pieces = list(Parts(store, 500).cut("offer", body))
+    assert [kind for kind, _ in pieces] == ["part"] * 3
+    whole = None
+    for _, piece in pieces:
+        assert whole is None
+        write = store.batch()
+        whole = Parts(store, 500).take(3, piece, write)
+        store.write(write)
+    assert whole == ("offer", body)
+    assert not list(store.scan("identifiers"))
+    with pytest.raises(RejectedEvent):
+        Parts(store).take(3, pieces[1][1], store.batch())
