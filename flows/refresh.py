@@ -127,7 +127,9 @@ class Refresh:
         if newer:
             state.waiting = state.waiting | newer
             self.unsaved = True
-            self.turn(at_ms)
+            # Where mail of this batch has changed somebody, the next batch begins: what is on the desk is not written yet.
+            if all(profile.dirty is None for profile in self.actor.desk.touched):
+                self.turn(at_ms)
 
     def turn(self, at_ms: int) -> None:
         """Begins with what waits, where nothing is pending; nothing of the shard may be on the desk."""
