@@ -1,4 +1,4 @@
-# setup | demo | test | check | bench | format, and lock | clean. ARGS go to the command: make demo ARGS="--seconds 30"
+# setup | setup-systems | demo | test | check | bench | format, and lock | clean. ARGS go to the command: make demo ARGS="--seconds 30"
 
 FITS := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))
 PYTHON ?= $(shell for p in python3.11 python3.12 python3; do $$p -c '$(FITS)' 2>/dev/null && echo $$p && break; done)
@@ -10,7 +10,7 @@ PARALLEL := $(filter-out $(addsuffix /,$(SERIAL)) tests/__pycache__/,$(wildcard 
 QUICK := $(wildcard tests/unit tests/contracts tests/language tests/simulation)
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: setup demo test check lint imports types bench format lock clean
+.PHONY: setup setup-systems demo test check lint imports types bench format lock clean
 
 setup: .venv/.ready
 
@@ -20,6 +20,14 @@ setup: .venv/.ready
 	$(PYTHON) -m venv --clear .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+# What the tests of warehouse sources need beside `make setup`: drivers, lakes, a server that speaks S3. PostgreSQL itself is a
+# package of the system.
+setup-systems: setup .venv/.systems
+
+.venv/.systems: requirements-systems.lock .venv/.ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-systems.lock
 	@touch $@
 
 demo: setup
@@ -55,14 +63,20 @@ format: setup
 lock:
 	@mkdir -p .cache
 	test -x .cache/lock/bin/pip-compile || { $(PYTHON) -m venv .cache/lock && .cache/lock/bin/pip install --quiet pip-tools; }
-	rm -f .cache/requirements.lock
-	test ! -f requirements.lock || cp requirements.lock .cache/requirements.lock
-	.cache/lock/bin/pip-compile --quiet --extra dev --strip-extras --allow-unsafe --generate-hashes --no-header \
+	$(call compile,dev,requirements.lock,Every package that `make setup` installs)
+	$(call compile,dev --extra systems,requirements-systems.lock,Every package that `make setup-systems` installs)
+
+# compile EXTRAS FILE WHAT: one lock file.
+define compile
+	rm -f .cache/$(2)
+	test ! -f $(2) || cp $(2) .cache/$(2)
+	.cache/lock/bin/pip-compile --quiet --extra $(1) --strip-extras --allow-unsafe --generate-hashes --no-header \
 		--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options \
-		-o .cache/requirements.lock pyproject.toml
-	{ echo '# Every package that `make setup` installs, with its hashes. Made from pyproject.toml by `make lock`; do not edit.'; \
+		-o .cache/$(2) pyproject.toml
+	{ echo '# $(3), with its hashes. Made from pyproject.toml by `make lock`; do not edit.'; \
 	  echo '# Valid for Python 3.11 and 3.12 on Linux x86-64.'; \
-	  cat .cache/requirements.lock; } > requirements.lock
+	  cat .cache/$(2); } > $(2)
+endef
 
 clean:
 	rm -rf .venv .cache build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -21,22 +21,27 @@ from api.collector.routes import Collector, collector_routes
 from api.keys import Keyring
 from api.metrics import Counters
 from api.problems import Problem
+from api.routes.audiences import audience_routes
+from api.routes.lookups import lookup_routes
 from api.settings import ServeSettings
+from api.shards import Shards
 from opportune.clock import Clock, monotonic_ms, wall_clock_ms
 
 
 def make_app(
     settings: ServeSettings,
     keyring: Keyring,
-    producer: EventProducer | None,
+    producer: EventProducer | None = None,
+    shards: Shards | None = None,
     clock: Clock = wall_clock_ms,
 ) -> FastAPI:
     """The application.
 
     Args:
-        settings: limits, and which parts are served.
+        settings: limits.
         keyring: the keys in force.
         producer: the way to Kafka, not started; None without a collector.
+        shards: the state that look-ups read; None without look-ups.
         clock: wall clock, milliseconds.
     """
 
@@ -47,18 +52,28 @@ def make_app(
         yield
         if producer is not None:
             producer.close()
+        if shards is not None:
+            shards.close()
 
     app = FastAPI(title="Opportune", version="0.1.0", lifespan=lifespan, redoc_url=None)
     problems.install(app)
     access, counters, refusals = Access(keyring, monotonic_ms), Counters(), Refusals()
-    _own_routes(app, access, counters, refusals, producer)
+    _own_routes(app, access, counters, refusals, producer, shards)
+    if shards is not None:
+        app.include_router(lookup_routes(shards, access, counters))
+        app.include_router(audience_routes(shards, access))
     if producer is not None:
         app.include_router(collector_routes(Collector(access, producer, settings, counters, refusals, clock)))
     return app
 
 
 def _own_routes(
-    app: FastAPI, access: Access, counters: Counters, refusals: Refusals, producer: EventProducer | None
+    app: FastAPI,
+    access: Access,
+    counters: Counters,
+    refusals: Refusals,
+    producer: EventProducer | None,
+    shards: Shards | None,
 ) -> None:
     @app.get("/healthz", tags=["service"])
     async def healthz() -> dict[str, str]:
@@ -70,6 +85,8 @@ def _own_routes(
         """Every part can answer."""
         if producer is not None and not producer.partitions:
             raise Problem(503, "no_topic", "the events topic is not there or cannot be reached", 1)
+        if shards is not None:
+            shards.check()
         return {"status": "ready"}
 
     @app.get("/metrics", tags=["service"])

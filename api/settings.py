@@ -1,4 +1,4 @@
-"""What the service may do and how much of it: limits, times, and which parts are served.
+"""What the service may do and how much of it: limits and times.
 
 Owns: defaults and units. The command line (opportune.cli.serve) fills it. Not here: keys (api.keys), Kafka's settings.
 """
@@ -12,8 +12,6 @@ class ServeSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Limits of one serving process.
 
     Args:
-        lookups: whether look-ups from the state directory are served.
-        collector: whether events are taken.
         request_bytes_max: of a collector's request, after decompression.
         message_bytes_max: of one event.
         nesting_max: levels of objects and lists in one event.
@@ -26,8 +24,6 @@ class ServeSettings(msgspec.Struct, frozen=True, kw_only=True):
         wait_ms: for so long a look-up waits for the freshness that it asks for.
     """
 
-    lookups: bool = True
-    collector: bool = True
     request_bytes_max: int = 512_000
     message_bytes_max: int = 32_768
     nesting_max: int = 64

@@ -16,7 +16,7 @@ from typing import Any, Final, TypeAlias
 
 import click
 
-from bench import latency, memory, replay, storm
+from bench import latency, memory, replay, service, storm
 from bench.kafka import BenchError, Topics, broker
 from bench.report import Result, show, write
 from bench.throughput import JOBS, Options, measure_jobs
@@ -61,7 +61,7 @@ def main(
     write_rows: bool,
     work: Path | None,
 ) -> None:
-    """Measures NAME...: calibrator one hundred nothing ten thousand latency storm memory replay.
+    """Measures NAME...: calibrator one hundred nothing ten thousand latency storm memory service replay.
 
     Without a name all of them but replay, which needs a data set and no broker.
 
@@ -100,7 +100,7 @@ def _others(full: bool) -> dict[str, Step]:
             bootstrap, work, topics, module.FULL if full else module.SHORT
         )
 
-    return {"latency": of(latency), "storm": of(storm), "memory": of(memory)}
+    return {"latency": of(latency), "storm": of(storm), "memory": of(memory), "service": of(service)}
 
 
 def _directory(work: Path | None) -> AbstractContextManager[str]:

@@ -1,13 +1,15 @@
 """Warehouse tables: what a refresh, a comparison and a look-up cost.
 
-Owns: the tables that are made for it, and the processes in which each step is measured by itself.
-A step runs in a process of its own, so that its peak of memory is its own.
-Not here: the flow while a snapshot comes into force (bench.refresh).
+Run it from the root of the repository: ``python -m bench.warehouse DIRECTORY ROWS``. It needs no broker.
+Owns: the tables that are made for it, and the processes in which each step is measured by itself, so that its peak of
+memory is its own.
+Not here: events that flow meanwhile (bench.latency).
 """
 
 from __future__ import annotations
 
 import random
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -150,3 +152,7 @@ def _alone(step: Callable[..., str], *arguments: object) -> None:
 def _status_kib(name: str) -> int:
     text = Path("/proc/self/status").read_text()
     return next(int(line.split()[1]) for line in text.splitlines() if line.startswith(f"{name}:"))
+
+
+if __name__ == "__main__":
+    run(Path(sys.argv[1]), int(sys.argv[2]))

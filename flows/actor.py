@@ -112,6 +112,7 @@ class Actor:
         self.meta = store.family("meta")
         self.refresh = Refresh(self, tables, snapshots)
         self.time_ms = 0
+        self.settled_ms = 0
         self.saved_ms = 0
         self.moved = False
         self.sent = self.outbox.first - 1
@@ -162,7 +163,10 @@ class Actor:
         for _, refusal in refused:
             self.refused[refusal.reason] = self.refused.get(refusal.reason, 0) + 1
         letters = [self.dead_letters.message(record, refusal) for record, refusal in refused]
-        return self.commit(out, write, letters)
+        messages = self.commit(out, write, letters)
+        # Readers of the state are told this time, and no later one: all that came up to it is written.
+        self.settled_ms = self.time_ms
+        return messages
 
     def send(self, receiver: int, kind: str, body: bytes) -> None:
         """Sends mail to a shard, with the write of what is being applied; see ``Mailbox.send``."""

@@ -141,7 +141,7 @@ class Job:
             metrics.refused_by_broker = self.delivery.refused_by_broker
             metrics.dropped = self.delivery.dropped
         metrics.left_out = hub.log_time.left_out
-        metrics.shard_ms = {actor.shard: actor.time_ms for actor in actors}
+        metrics.shard_ms = {actor.shard: actor.settled_ms for actor in actors}
         metrics.entered = dict(
             zip(names, (sum(actor.entered[n] for actor in actors) for n in range(len(names))), strict=True)
         )

@@ -256,6 +256,12 @@ class Refresh:
         self.before = {}
         self.unsaved = True
 
+    def use(self, tables: Mapping[str, WarehouseTable]) -> None:
+        """Takes other tables without a decision, where nothing is pending; ``put_in_force`` has to follow."""
+        assert not self.pending, "somebody is still to be switched"
+        self.tables = tables
+        self.actor.desk.use(tables)
+
     def all(self, shards: int, at_ms: int) -> Iterator[list[OutboxMessage]]:
         """Looks at everybody: all rows, and all profiles without one; see ``put_in_force``."""
         actor, versions = self.actor, versions_of(self.tables)

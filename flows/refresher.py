@@ -61,6 +61,7 @@ class TableRefreshes:
         # Every start begins with a refresh: the source may have changed while nothing ran.
         self._due: dict[str, int | None] = dict.fromkeys(snapshots.tables, 0)
         self._began: dict[str, int] = {}
+        self._held: dict[str, str] = {}
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._thread = Thread(target=self._run, name="refreshes", daemon=True)
         self.failures = 0
@@ -156,8 +157,10 @@ class TableRefreshes:
             self.failures += 1
             self._due[name] = self._monotonic() + min(RETRY_MS, every or RETRY_MS)
             log.error("table %s: the refresh failed, the last good snapshot stays in force: %s", name, said)
-        elif "held back" in said:
+        elif "held back" in said and said != self._held.get(name):
+            # Once, not at every interval.
             log.warning("%s", said)
+        self._held[name] = said
 
     def _begin(self, name: str) -> subprocess.Popen[bytes]:
         # nice: events come first.

@@ -172,8 +172,7 @@ class Replay:
         """
         self.pass_to(time_ms)
         self.tables = {**self.tables, **tables}
-        self.actor.refresh.tables = self.tables
-        self.actor.desk.use(self.tables)
+        self.actor.refresh.use(self.tables)
         self._enforce(self.watermark or time_ms)
 
     def end(self) -> list[Emitted]:

@@ -87,14 +87,28 @@ def where(store_of: Callable[[bytes], Store], identifier: bytes) -> bytes:
         value = store_of(at).get("profiles", at)
         if value is None:
             return at
-        head = _head(at, value)
-        onward = head.founder if head.fate & pointing else head.into if head.fate & MOVED else None
-        if onward is None:
+        following = onward(at, value, pointing)
+        if following is None:
             return at
-        at, pointing = onward, 0
+        at, pointing = following, 0
     raise StateError(
         f"the profile {identifier.hex()} leads from one profile to another without end. Restore a checkpoint set."
     )
+
+
+def onward(at: bytes, head: bytes, pointing: int = ELSEWHERE) -> bytes | None:
+    """Where a profile's head leads on to.
+
+    Args:
+        at: the profile's id.
+        head: as it is stored.
+        pointing: ``ELSEWHERE`` where the id is an identifier's own, 0 where a head led to it.
+
+    Returns:
+        The id of another profile, or None where this is the one.
+    """
+    read = _head(at, head)
+    return read.founder if read.fate & pointing else read.into if read.fate & MOVED else None
 
 
 def _head(profile: bytes, value: bytes) -> Profile:

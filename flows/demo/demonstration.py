@@ -20,6 +20,7 @@ from rich.text import Text
 from flows.demo.board import Board
 from flows.demo.display import Display
 from flows.demo.report import report
+from flows.demo.tables import ChangingTables
 from flows.demo.topics import delete
 from flows.demo.traffic import Orders
 from flows.demo.tree import Tree
@@ -78,6 +79,7 @@ class Demonstration:
         self._project = project
         self._settings = _settings(project.settings, wishes)
         self._stop = False
+        self._tables: ChangingTables | None = None
         audiences = {each.name: words(each.condition) for each in project.audiences}
         self._board = Board(project.name, audiences, self._settings.topics.events, clock())
 
@@ -126,6 +128,7 @@ class Demonstration:
             servers = tree.start_broker({each.name: each.partitions for each in wanted(self._settings)})
             self._settings = _at(self._settings, servers)
         self._board.started_ms = self._board.now_ms = self._clock()
+        self._tables = ChangingTables(self._project, directory, self._wishes.seed, self._clock)
         tree.start_worker(self._worker(directory))
         watched = Watch(self._settings, self._board, directory / STATE, directory / ACCOUNT, self._clock)
         try:
@@ -145,7 +148,7 @@ class Demonstration:
         if not watched.up:
             return f"the flow was not up after {START_SECONDS:.0f} s; it says:\n{tree.last_words('worker')}"
         tree.start_traffic(self._orders(directory))
-        trouble = self._until(lambda: False, self._wishes.seconds, frame)
+        trouble = self._until(self._changes, self._wishes.seconds, frame)
         if trouble is not None or self._stop:
             return trouble
         tree.stop_traffic()
@@ -153,6 +156,12 @@ class Demonstration:
         if trouble is None and not self._board.drained():
             trouble = f"not everything that was sent was read {DRAIN_SECONDS:.0f} s later"
         return trouble
+
+    def _changes(self) -> bool:
+        """Changes the warehouse now and then; never done."""
+        if self._tables is not None:
+            self._tables.change()
+        return False
 
     def _frame(self, tree: Tree, watched: Watch, display: Display) -> str | None:
         """Look, show, and see whether all processes live; returns what went wrong."""
@@ -175,7 +184,8 @@ class Demonstration:
 
     def _worker(self, directory: Path) -> list[str]:
         """The command that runs the job on what the demo has set up."""
-        command = ["opportune.cli.main", "run", str(self._project.directory)]
+        assert self._tables is not None, "the tables are there before the worker"
+        command = ["opportune.cli.main", "run", str(self._tables.project_directory)]
         command += ["--bootstrap-servers", self._settings.kafka.bootstrap_servers]
         command += ["--state", str(directory / STATE)]
         if self._wishes.bootstrap_servers is None:

@@ -64,9 +64,10 @@ class Display:
     def _tell(self) -> None:
         """One line of figures, and a few of the changes since the last one."""
         self._write(line(self._board))
-        fresh = min(self._board.changes - self._told, len(self._board.newest), SENTENCES)
+        fresh = list(self._board.newest)[: self._board.changes - self._told]
         self._told = self._board.changes
-        for change in list(self._board.newest)[:fresh]:
+        # Those who did nothing and moved are few, and the ones that one would not expect.
+        for change in sorted(fresh, key=lambda change: change.cause != "attribute")[:SENTENCES]:
             self._write("      " + self._sentence(change))
 
     def _sentence(self, change: MembershipChange) -> str:

@@ -102,15 +102,21 @@ def _of_events(
 
 def _of_state(files: Files, plan: Plan, name: tuple[str, str], at_ms: int | None) -> tuple[PersonState | None, int]:
     """The state of a person as the job's directory has it, and the instant that is asked for."""
+    from flows.refresh import in_force
+    from flows.snapshots import TableSnapshots
     from flows.worker import load_tables
     from opportune.clock import wall_clock_ms
     from state.person import Looking, person_state, profile_of, where
 
     project = files.first
-    directory = project.directory / project.settings.state.directory / "shards"
-    with Looking(directory, project.settings.state.shards, plan.fingerprint.encode()) as looking:
+    state = project.directory / project.settings.state.directory
+    snapshots = TableSnapshots(project, plan, state, project.settings.state.shards, wall_clock_ms)
+    with Looking(state / "shards", project.settings.state.shards, plan.fingerprint.encode()) as looking:
         profile = where(looking.store_of, profile_of(*name))
-        found = person_state(plan, looking.store_of(profile), profile, load_tables(project, plan))
+        store = looking.store_of(profile)
+        # What the shard has in force, whatever the source says by now.
+        tables = snapshots.open(in_force(store).versions) or load_tables(project, plan)
+        found = person_state(plan, store, profile, tables)
     return found, wall_clock_ms() if at_ms is None else at_ms
 
 

@@ -25,6 +25,8 @@ BACKLOG = 2_048
 @click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65_535))
 @click.option("--keys", "key_file", type=click.Path(dir_okay=False, path_type=Path), help="Instead of DIR/keys.json.")
 @click.option("--bootstrap-servers", metavar="HOST:PORT", help="Instead of kafka.bootstrap_servers of opportune.yml.")
+@click.option("--state", metavar="DIR", type=click.Path(path_type=Path), help="Instead of state.directory.")
+@click.option("--only", type=click.Choice(["collector", "lookups"]), help="Serve one part only.")
 @click.option("--topic-prefix", metavar="TEXT", default="", help="Put before the name of every topic.")
 @click.option("--request-bytes-max", default=512_000, show_default=True, type=click.IntRange(min=1_024))
 @click.option(
@@ -37,10 +39,13 @@ BACKLOG = 2_048
 @click.option("--log-level", default="INFO", type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"]))
 def serve(
     directory: Path,
+    *,
     host: str,
     port: int,
     key_file: Path | None,
     bootstrap_servers: str | None,
+    state: Path | None,
+    only: str | None,
     topic_prefix: str,
     request_bytes_max: int,
     ride: float,
@@ -54,19 +59,32 @@ def serve(
     from api.collector.producer import EventProducer
     from api.keys import KEY_FILE, Keyring
     from api.settings import ServeSettings
+    from api.shards import Shards
     from flows.kafka_config import producer_config
     from flows.logs import configure
-    from flows.worker import Options, load
+    from flows.snapshots import TableSnapshots
+    from flows.worker import Options, load, state_directory
+    from opportune.clock import wall_clock_ms
+    from opportune.compiled import Compiled
 
     configure(log_level)
-    project = load(Options(directory, bootstrap_servers, topic_prefix=topic_prefix))
+    options = Options(directory, bootstrap_servers, state, topic_prefix=topic_prefix)
+    project = load(options)
     keyring = Keyring(key_file or directory / KEY_FILE)
     refuse_open_door(host, keyring.guarded)
     settings = ServeSettings(request_bytes_max=request_bytes_max, ride_ms=round(ride * 1000))
-    topic = project.settings.topics.events[0]
-    producer = EventProducer(producer_config(project.settings.kafka), topic, settings)
+    producer, shards = None, None
+    if only != "lookups":
+        topic = project.settings.topics.events[0]
+        producer = EventProducer(producer_config(project.settings.kafka), topic, settings)
+    if only != "collector":
+        compiled = Compiled(project)
+        place = state_directory(project, options)
+        count = project.settings.state.shards
+        tables = TableSnapshots(project, compiled.plan, place, count, wall_clock_ms)
+        shards = Shards(compiled, place, tables.open, settings, wall_clock_ms)
     uvicorn.run(
-        make_app(settings, keyring, producer),
+        make_app(settings, keyring, producer, shards),
         host=host,
         port=port,
         loop="uvloop",

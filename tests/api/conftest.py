@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 
 import pytest
@@ -23,12 +24,13 @@ class Served:
 
 @pytest.fixture(scope="session")
 def _served(kafka: Kafka, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    directory = write_project(tmp_path_factory.mktemp("served"), "served", kafka.bootstrap_servers)
+    name = f"served-{uuid.uuid4().hex[:12]}"
+    directory = write_project(tmp_path_factory.mktemp("served"), name, kafka.bootstrap_servers)
     writing, write_key = make_key("web", ("write:events",), "2026-01-01T00:00:00Z")
     reading, read_key = make_key("app", ("admin",), "2026-01-01T00:00:00Z")
     write_keys(directory / KEY_FILE, (writing, reading))
-    make_topic(kafka.bootstrap_servers, "served.events")
-    topic = Topic(kafka.bootstrap_servers, "served.events")
+    make_topic(kafka.bootstrap_servers, f"{name}.events")
+    topic = Topic(kafka.bootstrap_servers, f"{name}.events")
     with serving(directory) as address:
         yield Served(address, topic, write_key, read_key)
     topic.close()

@@ -54,7 +54,8 @@ def make_topic(bootstrap_servers: str, topic: str) -> None:
 def serving(directory: Path, *arguments: str, ready: bool = True) -> Iterator[str]:
     """``opportune serve`` on the project; its address. It is ended with the block, and must end well."""
     port = free_port()
-    command = [sys.executable, "-m", "opportune.cli.main", "serve", str(directory), "--port", str(port), *arguments]
+    command = [sys.executable, "-m", "opportune.cli.main", "serve", str(directory), "--port", str(port)]
+    command += arguments or ("--only", "collector")
     log = directory / f"serve-{port}.log"
     with log.open("wb") as out:
         process = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=out)

@@ -134,11 +134,11 @@ def test_no_bytes_make_the_service_fail(served: Served, body: bytes, encoding: s
         assert {"code", "message"} <= answer.json().keys()
 
 
-def test_a_broker_that_is_away_is_ridden_out_then_refused(own_kafka: Broker, tmp_path: Path) -> None:
-    name = "away"
+def test_a_broker_that_is_away_is_ridden_out_then_refused(own_kafka: Broker, tmp_path: Path, topic_prefix: str) -> None:
+    name = topic_prefix
     directory = write_project(tmp_path / name, name, own_kafka.bootstrap_servers)
     make_topic(own_kafka.bootstrap_servers, f"{name}.events")
-    with serving(directory, "--ride", "2") as address:
+    with serving(directory, "--ride", "2", "--only", "collector") as address:
         own_kafka.stop()
         try:
             answer = httpx.post(f"{address}/v1/batch", json={"batch": [track(1)]}, timeout=30)

@@ -41,7 +41,7 @@ def test_everybody_is_one_person_in_the_end(kafka: Kafka, topic_prefix: str, tmp
         reading = small.reading()
         for number in range(total):
             who = random.choice([who for who, theirs in enumerate(waiting) if theirs])
-            small.count("", random.randrange(PARTITIONS), topic=None, **waiting[who].pop(0))  # type: ignore[arg-type]  # fields of the message
+            small.count("", random.randrange(PARTITIONS), topic=None, **waiting[who].pop(0))
             if number % (total // KILLS) == total // KILLS - 1:
                 worker = small.job.next_worker()
                 os.kill(worker, signal.SIGKILL)

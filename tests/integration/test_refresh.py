@@ -119,7 +119,9 @@ def test_an_empty_table_is_held_back_and_a_broken_one_changes_nothing(shop: Shop
     shop.job.wait_said("held back: 3,000 of 3,000 rows are gone")
     (shop.directory / "customers.csv").write_text("user_id,plan\nu1,free\n,free\n")
     shop.job.wait_said("the key is empty")
-    assert shop.job.status()["warehouse"]["customers"]["last"]["outcome"] == "failed"
+    shop.wait(
+        lambda: shop.job.status()["warehouse"]["customers"]["last"]["outcome"] == "failed", "the status says so too"
+    )
     (shop.directory / "customers.csv").unlink()
     shop.job.wait_said("there is no such file")
     assert len(shop.members("free")) == FREE

@@ -8,13 +8,13 @@ Not here: the value of a condition (tests.oracle.evaluator), what a record means
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from opportune.identity import ProfileId, profile_id
 from opportune.project import Project
 from tests.oracle.evaluator import Row, World, instants_of_time
-from tests.oracle.history import Person, Record, Tables, _Log
+from tests.oracle.history import Enforced, Person, Record, Tables, _Log
 
 Net = tuple[int, str, str, str]
 """An instant, a profile, an audience, entered or exited: what is left of everything at that instant."""
@@ -27,76 +27,60 @@ class Decided(NamedTuple):
     tables: Tables
 
 
-class Switch(NamedTuple):
-    """A person's rows from an instant on, behind the first ``events`` of the person's events."""
-
-    at_ms: int
-    events: int
-    rows: dict[str, Row]
-
-
 def live(project: Project, steps: Iterable[Record | Decided], end_ms: int, tables: Tables, rows_ms: int) -> list[Net]:
     """The net of every instant up to ``end_ms``, exclusive; arguments as ``tests.oracle.live``."""
     log = _Log(project, tables, first_ms=rows_ms)
-    switches: dict[ProfileId, list[Switch]] = {}
+    now = dict(tables)
     for step in steps:
         if isinstance(step, Record):
             log.take(step)
-        else:
-            tables = {**tables, **step.tables}
-            _decide(log, project, step.at_ms, tables, switches)
+            continue
+        for name, table in step.tables.items():
+            _decide(log, name, profile_rows(project, name, table), profile_rows(project, name, now[name]), step.at_ms)
+        now.update(step.tables)
     nets: list[Net] = []
     for profile, person in log.people.items():
-        nets += _nets(log, profile, person, switches.get(profile, []), rows_ms, end_ms - 1)
+        nets += _nets(log, profile, person, rows_ms, end_ms - 1)
     return sorted(nets)
 
 
-def _decide(log: _Log, project: Project, at_ms: int, tables: Tables, switches: dict[ProfileId, list[Switch]]) -> None:
-    rows: dict[ProfileId, dict[str, Row]] = {}
-    for name, table in tables.items():
-        for key, row in table.items():
-            rows.setdefault(profile_id(project.tables[name].namespace, key), {})[name] = row
-    for profile in {*rows, *log.people}:
+def profile_rows(project: Project, name: str, table: Mapping[str, Row]) -> dict[ProfileId, Row]:
+    """The rows of a table by profile."""
+    return {profile_id(project.tables[name].namespace, key): row for key, row in table.items()}
+
+
+def _decide(log: _Log, name: str, after: dict[ProfileId, Row], before: dict[ProfileId, Row], at_ms: int) -> None:
+    """Gives those whose row differs the new one, from the instant on or where they have come to."""
+    for profile in {*after, *before}:
+        if after.get(profile) == before.get(profile):
+            continue
         person = log.people.get(profile)
         if person is None:
             # Found by the row; nothing was there before.
-            person = log.people[profile] = Person(founded_ms=at_ms)
+            person = log.people[profile] = Person(None)
             person.last_now_ms = at_ms
-        theirs = switches.setdefault(profile, [])
-        before = theirs[-1].rows if theirs else _rows_of(person)
-        if before == rows.get(profile, {}):
-            continue
-        now_ms = max(at_ms, person.last_now_ms or 0)
-        theirs.append(Switch(now_ms, len(person.events), rows.get(profile, {})))
+        person.rows.append(Enforced(max(at_ms, person.last_now_ms or 0), name, after.get(profile)))
 
 
-def _nets(
-    log: _Log, profile: ProfileId, person: Person, switches: list[Switch], rows_ms: int, last_ms: int
-) -> Iterator[Net]:
-    events, switches = [*person.events], [*switches]
-    start_ms = rows_ms if person.founded_ms is None else person.founded_ms
-    instants = {event.now_ms for event in events} | {switch.at_ms for switch in switches} | {start_ms}
-    rows = _rows_of(person)
-    instants |= {at for at in instants_of_time(log.definitions, events, rows, start_ms, last_ms) if at > start_ms}
-    world = World(log.definitions, rows)
+def _nets(log: _Log, profile: ProfileId, person: Person, rows_ms: int, last_ms: int) -> Iterator[Net]:
+    """The net of each instant: everything of it has arrived, rows and events."""
+    events = [*person.events]
+    rows = [each._replace(at_ms=rows_ms) if each.at_ms is None else each for each in person.rows]
+    instants = {event.now_ms for event in events} | {each.at_ms for each in rows if each.at_ms is not None}
+    if person.founded_ms is not None:
+        instants.add(person.founded_ms)
+    start_ms = min(instants)
+    by_number = {f"{number} {each.table}": each.row for number, each in enumerate(rows) if each.row is not None}
+    instants |= {at for at in instants_of_time(log.definitions, events, by_number, start_ms, last_ms) if at > start_ms}
+    world = World(log.definitions, {})
     members: frozenset[str] = frozenset()
-    arrived = 0
     for at in sorted(instants):
         if at > last_ms:
             break
-        while arrived < len(events) and events[arrived].now_ms <= at:
-            world.arrive(events[arrived])
-            arrived += 1
-        while switches and switches[0].at_ms <= at:
-            world = World(log.definitions, switches.pop(0).rows)
-            for event in events[:arrived]:
-                world.arrive(event)
+        world.enforce([each for each in rows if each.at_ms == at])
+        while events and events[0].now_ms <= at:
+            world.arrive(events.pop(0))
         after = world.members(at)
         for audience in sorted(after ^ members):
             yield at, profile.hex(), audience, "entered" if audience in after else "exited"
         members = after
-
-
-def _rows_of(person: Person) -> dict[str, Row]:
-    """The rows that a person has before the first switch, by table."""
-    return {each.table: each.row for each in person.rows if each.row is not None}

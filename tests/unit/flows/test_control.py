@@ -9,9 +9,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from flows.control import Decisions, Started, control_message, decode_decision, encode_decision
+from flows.control import Decisions, SnapshotDecision, Started, control_message, decode_decision, encode_decision
 from flows.loop import Loop
 from flows.mail import Piece
+from flows.refresh import META_WAREHOUSE, InForce, in_force
 from opportune.errors import RejectedEvent, StateError
 from opportune.project import Project
 from opportune.settings import Settings
@@ -21,6 +22,14 @@ from state.store import Batch as Write
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden" / "flows"
 STARTED = Started(generation=1, plan="1f" * 8, routing="a0" * 8, shards=12, at="2026-11-24T10:00:00.000Z")
+SNAPSHOT = SnapshotDecision(generation=1, tables={"customers": "0001795517698966"}, at="2026-11-24T10:54:59.100Z")
+IN_FORCE = InForce(
+    versions={"customers": "0001795517698966"},
+    at=1_700_000_000_000,
+    done=False,
+    before={"customers": "0001795517698000"},
+    waiting={"customers": "0001795517699000"},
+)
 PROJECT = Project(name="test", directory=Path(), settings=Settings(), models={}, tables={}, audiences=())
 
 
@@ -34,13 +43,41 @@ def test_the_layout_is_as_ever() -> None:
     assert decode_decision(golden) == STARTED
 
 
+def test_the_layout_of_snapshots_is_as_ever() -> None:
+    golden = (GOLDEN / "snapshot.json").read_bytes().rstrip(b"\n")
+    assert encode_decision(SNAPSHOT) == golden
+    assert decode_decision(golden) == SNAPSHOT
+
+
+def test_what_is_in_force_is_kept_as_ever() -> None:
+    golden = (GOLDEN / "in_force.json").read_bytes().rstrip(b"\n")
+    assert msgspec.json.encode(IN_FORCE) == golden
+    store = MemoryStore()
+    write = store.batch()
+    write.put(META_WAREHOUSE, golden, store.family("meta"))
+    store.write(write)
+    assert in_force(store) == IN_FORCE
+
+
+def test_snapshots_are_handed_out_once_and_leave_what_started() -> None:
+    decisions = Decisions(MemoryStore(), 1)
+    decisions.take(encode_decision(STARTED))
+    decisions.take(encode_decision(SNAPSHOT))
+    assert decisions.started == STARTED
+    assert (decisions.snapshots(), decisions.snapshots()) == ([SNAPSHOT.tables], [])
+    with pytest.raises(StateError, match="generation 2"):
+        decisions.take(encode_decision(msgspec.structs.replace(SNAPSHOT, generation=2)))
+
+
 def test_a_record_is_appended_to_the_one_partition() -> None:
     message = control_message("shop.control", STARTED)
     assert (message.topic, message.partition, message.key) == ("shop.control", 0, None)
     assert decode_decision(message.value or b"") == STARTED
 
 
-RECORDS = st.sampled_from([encode_decision(STARTED), b'{"version":2,"kind":"started"}', b'{"version":1}', b"[]"])
+RECORDS = st.sampled_from(
+    [encode_decision(STARTED), encode_decision(SNAPSHOT), b'{"version":2,"kind":"started"}', b'{"version":1}', b"[]"]
+)
 
 
 @given(st.binary(max_size=60) | st.tuples(RECORDS, st.integers(0, 150), st.binary(max_size=3)).map(

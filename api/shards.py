@@ -1,0 +1,188 @@
+"""The shards of a state directory, read on demand and never staler than asked.
+
+Owns: which reader answers, when it catches up, how old an answer may be, and which warehouse tables it is joined with.
+Invariants: a shard's time is learnt before its reader catches up, so an answer is true at that time; a shard that cannot
+answer refuses, it never answers as if nobody were there. One thread: that of the event loop.
+Not here: what a person is (state.people), routes (api.routes).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import msgspec
+
+from api.settings import ServeSettings
+from opportune.clock import Clock, monotonic_ms
+from opportune.compiled import Compiled
+from opportune.errors import ReadRefused
+from opportune.identity import profile_id, shard_of
+from opportune.profile import ELSEWHERE
+from state.keys import META_PLAN
+from state.people import People, Person
+from state.person import HOPS_MAX, onward
+from state.reader import ShardReader
+from state.status import read_shard_times
+from state.warehouse import WarehouseTable
+
+log = logging.getLogger(__name__)
+
+Tables: TypeAlias = Mapping[str, WarehouseTable]
+META_WAREHOUSE = b"warehouse"
+PAUSE_S = 0.02
+
+
+class InForce(msgspec.Struct, frozen=True):
+    """Which tables are in force in a shard, and whether everybody has been looked at (flows.refresh)."""
+
+    versions: dict[str, str] = {}
+    done: bool = True
+
+
+class Found(msgspec.Struct, frozen=True):
+    """A look-up's answer: the shard, its log time, and the person, None where there is none."""
+
+    shard: int
+    time_ms: int
+    person: Person | None
+
+
+class Shards:
+    """All shards of a project.
+
+    Args:
+        compiled: the project.
+        directory: of its state.
+        open_tables: the warehouse tables of these versions, by name; None where one of them is not there.
+        settings: limits.
+        clock: wall clock, milliseconds.
+    """
+
+    def __init__(
+        self,
+        compiled: Compiled,
+        directory: Path,
+        open_tables: Callable[[Mapping[str, str]], Tables | None],
+        settings: ServeSettings,
+        clock: Clock,
+    ) -> None:
+        self.compiled = compiled
+        self.count = compiled.project.settings.state.shards
+        self.settings = settings
+        self.clock = clock
+        self._directory = directory
+        self._open_tables = open_tables
+        self._people: dict[int, tuple[Mapping[str, str], People]] = {}
+        self._readers: dict[int, ShardReader] = {}
+        self._caught_ms: dict[int, int] = {}
+        self._times: dict[int, int] = {}
+
+    def close(self) -> None:
+        """Lets all shards go."""
+        for reader in self._readers.values():
+            reader.close()
+        self._readers.clear()
+
+    async def find(self, namespace: str, value: str, age_ms_max: int | None = None) -> Found:
+        """Looks somebody up, by any of their identifiers.
+
+        Args:
+            namespace: of the identifier.
+            value: trimmed.
+            age_ms_max: how old the answer may be; waited for within a bound.
+
+        Raises:
+            ReadRefused: the shard cannot answer, or not as fresh as asked.
+        """
+        person_id: bytes = profile_id(namespace, value)
+        pointing = ELSEWHERE
+        for _ in range(HOPS_MAX):
+            shard = shard_of(person_id, self.count)
+            reader, time_ms = await self.fresh(shard, age_ms_max)
+            head = reader.get("profiles", person_id)
+            following = None if head is None else onward(person_id, head, pointing)
+            if following is None:
+                return Found(shard, time_ms, self._people[shard][1].find(reader, person_id, time_ms))
+            person_id, pointing = following, 0
+        raise ReadRefused("the profile is being merged: ask again")
+
+    async def members(self, audience: int) -> tuple[dict[int, int], Iterator[list[tuple[bytes, int, list[str]]]]]:
+        """The log time of each shard, and the members in slices, shard by shard. Raises ``ReadRefused``."""
+        opened = {shard: await self.fresh(shard) for shard in range(self.count)}
+        # Each of the iterators is made now: it sees its shard as it is now.
+        parts = [
+            self._people[shard][1].members(reader, audience, time_ms) for shard, (reader, time_ms) in opened.items()
+        ]
+        return {shard: time_ms for shard, (_, time_ms) in opened.items()}, (rows for part in parts for rows in part)
+
+    async def fresh(self, shard: int, age_ms_max: int | None = None) -> tuple[ShardReader, int]:
+        """A reader of a shard that has caught up, and the shard's log time. Raises ``ReadRefused``."""
+        waited_until = monotonic_ms() + self.settings.wait_ms
+        while True:
+            reader = self._caught_up(shard, age_ms_max)
+            time_ms = self._times.get(shard, 0)
+            if age_ms_max is None or self.clock() - time_ms <= age_ms_max:
+                return reader, time_ms
+            if monotonic_ms() >= waited_until:
+                raise ReadRefused(f"the job is {self.clock() - time_ms} ms behind, more than min_freshness_ms allows")
+            await asyncio.sleep(PAUSE_S)
+
+    def check(self) -> None:
+        """Raises ``ReadRefused`` where some shard cannot answer."""
+        for shard in range(self.count):
+            self._caught_up(shard, None)
+
+    def _caught_up(self, shard: int, age_ms_max: int | None) -> ShardReader:
+        now = monotonic_ms()
+        budget = self.settings.staleness_ms if age_ms_max is None else min(self.settings.staleness_ms, age_ms_max)
+        if shard in self._readers and now - self._caught_ms[shard] < budget:
+            return self._readers[shard]
+        times = read_shard_times(self._directory)
+        reader = self._readers.get(shard)
+        try:
+            if reader is None:
+                reader = self._readers[shard] = ShardReader(self._directory / "shards" / f"{shard:04d}")
+            reader.catch_up()
+            self._check_definitions(reader)
+            self._join(shard, reader)
+        except ReadRefused:
+            # What is there now may be another database under the old name: the next request opens it anew.
+            dropped = self._readers.pop(shard, None)
+            if dropped is not None:
+                dropped.close()
+            raise
+        self._times[shard] = times.get(shard, 0)
+        self._caught_ms[shard] = monotonic_ms()
+        return reader
+
+    def _check_definitions(self, reader: ShardReader) -> None:
+        if reader.get("meta", META_PLAN) != self.compiled.plan.fingerprint.encode():
+            raise ReadRefused("the state is of other definitions than this service has loaded: start it again")
+
+    def _join(self, shard: int, reader: ShardReader) -> None:
+        """Joins a shard with the tables that are in force in it."""
+        versions: Mapping[str, str] = {}
+        if self.compiled.project.tables:
+            value = reader.get("meta", META_WAREHOUSE)
+            if value is None:
+                raise ReadRefused("the warehouse tables are not in force yet")
+            in_force = msgspec.json.decode(value, type=InForce)
+            if not in_force.done:
+                raise ReadRefused("the warehouse tables are being put in force")
+            versions = in_force.versions
+        known = self._people.get(shard)
+        if known is not None and known[0] == versions:
+            return
+        tables = self._open_tables(versions) if versions else {}
+        if tables is None:
+            raise ReadRefused("a snapshot of the warehouse that is in force is not there, or of another definition")
+        self._people[shard] = versions, People(self.compiled, tables)
+
+
+def freshness(shard: int, time_ms: int, as_of: str, now_ms: int) -> dict[str, Any]:
+    """What every answer says of its age."""
+    return {"shard": shard, "as_of": as_of, "age_ms": max(now_ms - time_ms, 0)}

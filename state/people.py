@@ -1,0 +1,196 @@
+"""People as they are now, read from a shard's state beside the job.
+
+Owns: a profile as of its shard's log time: what is stored, with what time alone has changed since evaluated by the same
+compiled plan; and the members of an audience, corrected by those whose time has come and whose timers wait.
+Invariants: nothing is written; an answer is what the reference says at ``as_of_ms``, never a mixture of two instants.
+Not here: reading bytes (state.reader), freshness (api.shards), the flow's own desk of profiles (flows.desk).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any
+
+import msgspec
+
+from opportune.audiences.plan import TRAITS
+from opportune.compiled import Compiled
+from opportune.decode import decode_traits
+from opportune.errors import ReadRefused
+from opportune.profile import Change, Profile, advance
+from state.keys import (
+    PROFILE_BYTES,
+    U16,
+    U32,
+    U64,
+    decode_member,
+    decode_membership,
+    decode_timer,
+    pack_member,
+    prefix_end,
+)
+from state.reader import ShardReader
+from state.warehouse import WarehouseTable
+
+decode_head = msgspec.msgpack.Decoder(Profile).decode
+OVERDUE_MAX = 50_000
+SLICE = 500
+
+
+class Membership(msgspec.Struct, frozen=True):
+    """Since when (milliseconds) a person is in an audience."""
+
+    audience: str
+    since_ms: int
+
+
+class Person(msgspec.Struct, frozen=True):
+    """A profile at an instant.
+
+    Args:
+        id: 16 bytes.
+        as_of_ms: the instant, log time.
+        identifiers: ``namespace:value`` texts.
+        memberships: in order of audience.
+        traits: those that some condition reads.
+        attributes: the warehouse columns that some condition reads, by ``table.column``.
+    """
+
+    id: bytes
+    as_of_ms: int
+    identifiers: list[str]
+    memberships: list[Membership]
+    traits: dict[str, Any]
+    attributes: dict[str, Any]
+
+
+class _Groups(dict[int, Any]):
+    """Feature groups, read when an evaluation asks."""
+
+    def __init__(self, reader: ShardReader, owner: bytes) -> None:
+        super().__init__()
+        self._reader = reader
+        self._owner = owner
+
+    def __missing__(self, group: int) -> bytes | None:
+        value = self[group] = self._reader.get("profiles", self._owner + U16(group))
+        return value
+
+
+class People:
+    """Reads the people of a shard.
+
+    Args:
+        compiled: the project.
+        tables: the warehouse tables that are in force in the shard, by name.
+    """
+
+    def __init__(self, compiled: Compiled, tables: Mapping[str, WarehouseTable]) -> None:
+        self.compiled = compiled
+        self.names = compiled.names
+        self.tables = [tables[name] for name in sorted(compiled.plan.columns)]
+
+    def find(self, reader: ShardReader, profile_id: bytes, time_ms: int) -> Person | None:
+        """A person as of the shard's time, or of their own last event where that is later.
+
+        Args:
+            reader: of the shard, caught up after ``time_ms`` was learnt.
+            profile_id: 16 bytes.
+            time_ms: the shard's log time.
+
+        Returns:
+            None where there is no such profile.
+        """
+        head = reader.get("profiles", profile_id)
+        if head is None:
+            return None
+        profile, changed = self._now(reader, profile_id, head, time_ms)
+        stored = sorted(profile.members)
+        values = reader.get_many("members", [pack_member(number, profile_id) for number in stored])
+        memberships = []
+        for number, value in zip(stored, values, strict=True):
+            since = changed.get(number)
+            if since is None:
+                if value is None:
+                    raise ReadRefused("a profile and the index of its memberships are of two instants: ask again")
+                since = decode_membership(value)[0]
+            memberships.append(Membership(self.names[number], since))
+        raw = profile.groups[TRAITS]
+        # An evaluation leaves them decoded.
+        decoded = raw if isinstance(raw, dict) else decode_traits(raw) if raw else {}
+        traits = {name: trait[1] for name, trait in decoded.items() if trait[1] is not None}
+        return Person(
+            profile_id,
+            max(time_ms - 1, profile.now),
+            profile.identifiers,
+            sorted(memberships, key=lambda one: one.audience),
+            traits,
+            self._attributes(profile),
+        )
+
+    def members(self, reader: ShardReader, audience: int, time_ms: int) -> Iterator[list[tuple[bytes, int, list[str]]]]:
+        """The members of an audience in a shard, in slices of (profile id, since_ms, identifiers), in order of profile id.
+
+        Raises:
+            ReadRefused: the job is too far behind with its timers to correct what is stored.
+        """
+        overdue = self._overdue(reader, time_ms)
+        corrected: dict[bytes, int | None] = {}
+        heads: dict[bytes, bytes | None] = {}
+        for at in range(0, len(overdue), SLICE):
+            part = overdue[at : at + SLICE]
+            heads.update(zip(part, reader.get_many("profiles", part), strict=True))
+        for profile_id, head in heads.items():
+            if head is not None:
+                profile, changed = self._now(reader, profile_id, head, time_ms)
+                if audience in changed:
+                    corrected[profile_id] = changed[audience] if audience in profile.members else None
+        prefix = U32(audience)
+        stored = (
+            (decode_member(key)[1], decode_membership(value)[0])
+            for key, value in reader.scan("members", prefix, prefix_end(prefix))
+        )
+        return self._merged(reader, stored, corrected)
+
+    def _merged(
+        self, reader: ShardReader, stored: Iterator[tuple[bytes, int]], corrected: dict[bytes, int | None]
+    ) -> Iterator[list[tuple[bytes, int, list[str]]]]:
+        kept = ((profile_id, since) for profile_id, since in stored if profile_id not in corrected)
+        more = ((profile_id, since) for profile_id, since in sorted(corrected.items()) if since is not None)
+        for source in (kept, more):
+            while part := list(islice(source, SLICE)):
+                heads = reader.get_many("profiles", [profile_id for profile_id, _ in part])
+                yield [
+                    (profile_id, since, decode_head(head).identifiers if head is not None else [])
+                    for (profile_id, since), head in zip(part, heads, strict=True)
+                ]
+
+    def _overdue(self, reader: ShardReader, time_ms: int) -> list[bytes]:
+        keys = [key for key, _ in islice(reader.scan("timers", b"", U64(max(time_ms, 0))), OVERDUE_MAX + 1)]
+        if len(keys) > OVERDUE_MAX:
+            raise ReadRefused("the job is working off more timers than can be looked at here: ask again")
+        return list(dict.fromkeys(decode_timer(key)[1] for key in keys))
+
+    def _now(self, reader: ShardReader, profile_id: bytes, head: bytes, time_ms: int) -> tuple[Profile, dict[int, int]]:
+        """A profile as of an instant, and the instants of what has changed since it was stored, by audience number."""
+        assert len(profile_id) == PROFILE_BYTES, "a profile id is 16 bytes"
+        profile = decode_head(head)
+        profile.id = profile_id
+        profile.groups = _Groups(reader, profile_id)
+        profile.dirty = set()
+        rows = [table.lookup([profile_id])[0] for table in self.tables]
+        profile.row = rows[0] if len(rows) == 1 else tuple(rows) if rows else None
+        out: list[Change] = []
+        if profile.due < time_ms:
+            advance(profile, time_ms, out, self.compiled.program.evaluate)
+        return profile, {audience: at for _, audience, _, at, _ in out}
+
+    def _attributes(self, profile: Profile) -> dict[str, Any]:
+        rows: Sequence[Any] = [profile.row] if len(self.tables) == 1 else profile.row or ()
+        return {
+            f"{table.name}.{column}": value
+            for table, row in zip(self.tables, rows, strict=True)
+            if row is not None
+            for column, value in zip(table.columns, row, strict=True)
+        }

@@ -1,0 +1,104 @@
+"""One shard's state, read beside the process that writes it.
+
+Owns: a RocksDB secondary instance: it sees what the writer has written, also what lies in its log only, as of the last
+catching up. With state.rocks the only importer of rocksdict. Invariants: nothing is ever written into the shard's
+directory; between two catchings-up nothing changes, so several reads agree with each other.
+Costs: a catching-up takes 1 to 10 ms, with the interpreter held: do it when asked and not before.
+Not here: the contract of reading (state.store), the options of the writer (state.rocks), log time (state.status).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from rocksdict import AccessType, Options, Rdict, ReadOptions
+
+from opportune.errors import ReadRefused
+from state.store import FAMILIES
+
+
+class ShardReader:
+    """Reads one shard.
+
+    Args:
+        directory: the shard's.
+
+    Raises:
+        ReadRefused: there is nothing to read yet, or it cannot be opened.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        if not (directory / "CURRENT").exists():
+            raise ReadRefused(f"{directory.name}: this shard has no state yet; the job makes it")
+        self._name = directory.name
+        # The library's own log and nothing else goes there.
+        self._own = Path(tempfile.mkdtemp(prefix="opportune-reader-"))
+        options = Options(raw_mode=True)
+        try:
+            self._database = Rdict(
+                str(directory),
+                options=options,
+                column_families={name: Options(raw_mode=True) for name in ("default", *FAMILIES)},
+                access_type=AccessType.secondary(str(self._own)),
+            )
+            self._views = {name: self._database.get_column_family(name) for name in FAMILIES}
+        except Exception as error:  # rocksdict raises plain Exception for everything
+            shutil.rmtree(self._own, ignore_errors=True)
+            raise self._refused(error) from error
+
+    def catch_up(self) -> None:
+        """Sees what has been written by now. Raises ``ReadRefused`` where the shard is no longer what it was."""
+        try:
+            self._database.try_catch_up_with_primary()
+        except Exception as error:
+            raise self._refused(error) from error
+
+    def get(self, name: str, key: bytes) -> bytes | None:
+        """See ``Store.get``. Raises ``ReadRefused``."""
+        try:
+            value: bytes | None = self._views[name].get(key)
+        except Exception as error:
+            raise self._refused(error) from error
+        return value
+
+    def get_many(self, name: str, keys: Sequence[bytes]) -> list[bytes | None]:
+        """See ``Store.get_many``. Raises ``ReadRefused``."""
+        try:
+            values = self._views[name].get(list(keys))
+        except Exception as error:
+            raise self._refused(error) from error
+        return values  # type: ignore[return-value]  # a list for a list of keys
+
+    def scan(self, name: str, start: bytes = b"", end: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
+        """See ``Store.scan``: what is seen is fixed by the call. Raises ``ReadRefused``, also midway."""
+        options = ReadOptions()
+        if end is not None:
+            options.set_iterate_upper_bound(end)
+        return self._walk(self._views[name].iter(options), start, options)
+
+    def close(self) -> None:
+        """Lets the shard go."""
+        self._views.clear()
+        with contextlib.suppress(Exception):
+            self._database.close()
+        shutil.rmtree(self._own, ignore_errors=True)
+
+    def _walk(self, iterator: Any, start: bytes, options: ReadOptions) -> Iterator[tuple[bytes, bytes]]:
+        # The bound's bytes live in the options, and the iterator reads them to its end: the frame keeps them.
+        try:
+            iterator.seek(start)
+            while iterator.valid():
+                yield iterator.key(), iterator.value()
+                iterator.next()
+            iterator.status()
+            del options
+        except Exception as error:
+            raise self._refused(error) from error
+
+    def _refused(self, error: Exception) -> ReadRefused:
+        return ReadRefused(f"shard {self._name} cannot be read now: {error}")

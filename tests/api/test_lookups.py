@@ -1,0 +1,184 @@
+"""From the collector through Kafka and the job to the answer of a look-up, with real processes."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from api.keys import KEY_FILE, make_key, write_keys
+from api.schemas import LookupsAnswer, MembershipsAnswer, OneMembershipAnswer, ProfileAnswer
+from opportune.client import CallFailed, Client
+from opportune.clock import wall_clock_ms
+from opportune.errors import ReadRefused
+from opportune.event import instant_ms, iso_text
+from tests.api.serving import make_topic, serving
+from tests.crash.running import running_job, until
+from tests.kafka.broker import Kafka
+
+WITHIN_MS = 4_000
+
+
+def write_project(directory: Path, name: str, bootstrap_servers: str) -> Path:
+    (directory / "audiences").mkdir(parents=True)
+    (directory / "opportune.yml").write_text(
+        f"name: {name}\nkafka: {{bootstrap_servers: '{bootstrap_servers}'}}\nclock: {{skew: 50 ms}}\n"
+        "topics: {partitions: 4, retention: ever}\nstate: {shards: 2}\nepoch: 200 ms\n"
+    )
+    (directory / "audiences" / "a.yml").write_text(
+        "name: active\nwhen: {event: Bought, within: 4 seconds}\n---\n"
+        "name: gone\nwhen:\n  all: [{event: Bought}]\n  none: [{event: Bought, within: 4 seconds}]\n---\n"
+        "name: french\nwhen: {trait: locale, is: fr}\n---\nname: free\nwhen: {attribute: plan, is: free}\n"
+    )
+    (directory / "warehouse.yml").write_text(
+        "tables:\n  people: {source: people.csv, key: user_id, columns: {plan: string}}\n"
+    )
+    (directory / "people.csv").write_text("user_id,plan\nada,free\nrow,free\n")
+    return directory
+
+
+def send(address: str, *messages: dict[str, Any]) -> None:
+    answer = httpx.post(f"{address}/v1/batch", json={"batch": list(messages)}, timeout=30)
+    assert answer.json() == {"success": True}, answer.text
+
+
+def audiences(address: str, identifier: str, **params: Any) -> dict[str, Any]:
+    answer = httpx.get(f"{address}/v1/profiles/{identifier}", params=params, timeout=30)
+    found: dict[str, Any] = answer.json()
+    return found | {"_status": answer.status_code, "_names": {one["audience"] for one in found.get("memberships", [])}}
+
+
+def test_an_answer_is_true_at_the_instant_that_it_says(kafka: Kafka, tmp_path: Path, topic_prefix: str) -> None:
+    name = topic_prefix
+    directory = write_project(tmp_path / name, name, kafka.bootstrap_servers)
+    make_topic(kafka.bootstrap_servers, f"{name}.events")
+    with serving(directory, "--log-level", "INFO", ready=False) as address:
+        refused = httpx.get(f"{address}/v1/profiles/user_id:ada")
+        assert (refused.status_code, refused.json()["type"]) == (503, "urn:opportune:problem:not_ready")
+        assert "retry-after" in refused.headers
+        with running_job(directory, kafka.bootstrap_servers) as job:
+            job.start()
+            job.wait_running()
+            until(lambda: httpx.get(f"{address}/readyz").status_code == 200, "the service is ready")
+            assert audiences(address, "user_id:row")["_names"] == {"free"}
+            assert audiences(address, "user_id:nobody")["_status"] == 404
+            now = wall_clock_ms()
+            bought = {"type": "track", "event": "Bought", "userId": "ada", "messageId": "1", "timestamp": iso_text(now)}
+            traits = {"type": "identify", "userId": "ada", "messageId": "2", "traits": {"locale": "fr"}}
+            other = {"type": "track", "event": "Seen", "anonymousId": "x", "messageId": "3"}
+            send(address, bought, traits, other)
+            until(lambda: "active" in audiences(address, "user_id:ada")["_names"], "the event is seen")
+            until(lambda: audiences(address, "anonymous_id:x")["_status"] == 200, "the other person is there")
+            assert audiences(address, "anonymous_id:x")["_names"] == set()
+            ada = audiences(address, "user_id:ada")
+            assert ada["traits"] == {"locale": "fr"}
+            assert ada["attributes"] == {"people.plan": "free"}
+            assert ada["identifiers"] == {"user_id": ["ada"]}
+            check_all_answers(address)
+            ends = now + WITHIN_MS
+            while True:
+                seen = audiences(address, "user_id:ada")
+                active = instant_ms(seen["freshness"]["as_of"]) < ends
+                assert seen["_names"] == {"french", "free", "active" if active else "gone"}, seen
+                if not active:
+                    break
+            (since,) = [one["since"] for one in seen["memberships"] if one["audience"] == "gone"]
+            assert instant_ms(since) == ends
+            fresh = audiences(address, "user_id:ada", min_freshness_ms=1_500)
+            assert fresh["_status"] == 200
+            assert fresh["freshness"]["age_ms"] <= 1_600
+            send(address, bought | {"messageId": "4", "timestamp": iso_text(wall_clock_ms())})
+            until(lambda: "active" in audiences(address, "user_id:ada")["_names"], "she is back")
+        # The job is killed: what was true stays the answer, and says how old it is.
+        old = audiences(address, "user_id:ada")
+        assert "active" in old["_names"] or instant_ms(old["freshness"]["as_of"]) >= ends
+        until(lambda: audiences(address, "user_id:ada")["freshness"]["age_ms"] > WITHIN_MS, "time passes")
+        assert audiences(address, "user_id:ada")["_names"] == old["_names"]
+        late = httpx.get(f"{address}/v1/profiles/user_id:ada", params={"min_freshness_ms": 100}, timeout=30)
+        assert (late.status_code, late.headers["retry-after"]) == (503, "1")
+
+
+def check_all_answers(address: str) -> None:
+    """Every other form of the same truth."""
+    ProfileAnswer.model_validate(httpx.get(f"{address}/v1/profiles/user_id:ada").json(), strict=True)
+    one = httpx.get(f"{address}/v1/profiles/user_id:ada/audiences/french").json()
+    OneMembershipAnswer.model_validate(one, strict=True)
+    assert one["member"] is True
+    assert httpx.get(f"{address}/v1/profiles/user_id:row/audiences/french").json()["member"] is False
+    assert httpx.get(f"{address}/v1/profiles/user_id:row/audiences/none").status_code == 404
+    assert httpx.get(f"{address}/v1/profiles/ada").status_code == 400
+    MembershipsAnswer.model_validate(httpx.get(f"{address}/v1/profiles/user_id:row/audiences").json(), strict=True)
+    listed = httpx.get(f"{address}/v1/profiles/user_id:row/audiences").json()["memberships"]
+    assert [each["audience"] for each in listed] == ["free"]
+    wanted = {"identifiers": ["user_id:row", "user_id:no/body", "user_id:ada"], "fields": ["traits"]}
+    answered = httpx.post(f"{address}/v1/lookups", json=wanted).json()
+    results = LookupsAnswer.model_validate(answered, strict=True).model_dump()["results"]
+    assert [each["found"] for each in results] == [True, False, True]
+    assert results[2]["profile"]["traits"] == {"locale": "fr"}
+    assert "memberships" not in answered["results"][2]["profile"]
+    too_many = httpx.post(f"{address}/v1/lookups", json={"identifiers": ["user_id:a"] * 101})
+    assert too_many.status_code == 400
+    check_client(address)
+    names = [each["name"] for each in httpx.get(f"{address}/v1/audiences").json()["audiences"]]
+    assert names == ["active", "free", "french", "gone"]
+    answer = httpx.get(f"{address}/v1/audiences/free/members")
+    members = [json.loads(line) for line in answer.text.splitlines()]
+    assert {each["identifiers"][0] for each in members} == {"user_id:ada", "user_id:row"}
+    assert answer.headers["opportune-as-of"].startswith("0=")
+    table = httpx.get(f"{address}/v1/audiences/free/members", headers={"Accept": "text/csv"}).text
+    assert len(list(csv.DictReader(io.StringIO(table)))) == 2
+
+
+def check_client(address: str) -> None:
+    """The same through the client."""
+    client = Client(address)
+    row, nobody = client.people(["user_id:row", "user_id:no/body"], ["memberships"])
+    assert row is not None
+    assert ([one.audience for one in row.memberships], nobody) == (["free"], None)
+    ada = client.person("user_id:ada", min_freshness_ms=5_000)
+    assert ada is not None
+    assert (ada.traits, ada.identifiers) == ({"locale": "fr"}, {"user_id": ["ada"]})
+    assert client.is_member("user_id:ada", "french")
+    assert not client.is_member("user_id:row", "french")
+    assert not client.is_member("user_id:nobody", "french")
+    with pytest.raises(CallFailed, match="no_such_audience"):
+        client.is_member("user_id:ada", "none")
+    pauses: list[float] = []
+    with pytest.raises(ReadRefused, match="behind"):
+        Client(address, pause=pauses.append).person("user_id:ada", min_freshness_ms=1)
+    assert pauses == [1.0, 1.0]
+
+
+def test_scopes_are_asked_for(kafka: Kafka, tmp_path: Path, topic_prefix: str) -> None:
+    name = topic_prefix
+    directory = write_project(tmp_path / name, name, kafka.bootstrap_servers)
+    people, people_key = make_key("app", ("read:profiles",), "2026-01-01T00:00:00Z")
+    lists, lists_key = make_key("crm", ("read:audiences",), "2026-01-01T00:00:00Z", per_second=1)
+    write_keys(directory / KEY_FILE, (people, lists))
+    with serving(directory, "--only", "lookups", ready=False) as address:
+
+        def status(path: str, key: str) -> int:
+            return httpx.get(address + path, headers={"X-Api-Key": key}).status_code
+
+        assert status("/v1/audiences", "") == 401
+        assert status("/v1/audiences", people_key) == 403
+        assert status("/v1/profiles/user_id:ada", lists_key) == 403
+        assert status("/v1/profiles/user_id:ada", people_key) == 503
+        assert status("/v1/audiences", lists_key) == 200
+        assert 429 in [status("/v1/audiences", lists_key) for _ in range(5)]
+        document = httpx.get(f"{address}/openapi.json").json()
+        assert "/v1/lookups" in document["paths"]
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/profiles/%00", "/v1/profiles/user_id:%ff%fe", "/v1/profiles/user_id:" + "x" * 2_000]
+)
+def test_odd_identifiers_are_no_failure(kafka: Kafka, tmp_path: Path, path: str) -> None:
+    directory = write_project(tmp_path / "odd", "odd", kafka.bootstrap_servers)
+    with serving(directory, "--only", "lookups", ready=False) as address:
+        assert httpx.get(address + path).status_code in (400, 404, 503)
