@@ -24,6 +24,7 @@ from flows.desk import Desk
 from flows.identity import Graph, used_by_absorbed
 from flows.mail import LOCAL_TOPICS, Incoming, Mailbox, MailTopics
 from flows.refresh import Refresh, Snapshots
+from flows.repeats import covered_by, is_new, used_before
 from flows.timers import Timers
 from opportune.compiled import Compiled
 from opportune.decode import Event
@@ -136,7 +137,7 @@ class Actor:
         Raises:
             TransientError: the store refused the write; nothing of the batch is applied.
         """
-        covered = self._covered(batch.spans)
+        covered = covered_by(self.positions, batch.spans)
         refused = [one for one in batch.refused if not covered or is_new(one[0], covered)]
         events = batch.events
         if covered and events:
@@ -180,15 +181,6 @@ class Actor:
         """Does some of what was left for later; as ``apply`` of an empty batch."""
         return self.apply(Batch(self.time_ms, [], []), quiet=True)
 
-    def _covered(self, spans: Sequence[Span]) -> dict[tuple[str | None, int | None], int]:
-        """Of the partitions of which something is applied beyond the batch's start: the offset to go on from."""
-        covered: dict[tuple[str | None, int | None], int] = {}
-        for span in spans:
-            known = self.positions.get(span.topic_id, span.partition)
-            if known is not None and known[0] > span.first:
-                covered[span.topic, span.partition] = known[0]
-        return covered
-
     def _advance(self, spans: Sequence[Span]) -> None:
         for span in spans:
             known = self.positions.get(span.topic_id, span.partition)
@@ -214,7 +206,7 @@ class Actor:
             for theirs in wanted.values()
             for event in theirs
         ]
-        recalled = self._recall(hashes + graph.earlier(wanted, profiles))
+        recalled = used_before(self.seen, hashes + graph.earlier(wanted, profiles))
         used: dict[int, int] = {}
         found, touch, lateness = self.compiled.program.found, desk.touch, self.lateness_ms
         applied = place = 0
@@ -273,15 +265,6 @@ class Actor:
         profile.rank = person.rank
         profile.now = event.arrival
         self.counts["profiles"] += 1
-
-    def _recall(self, hashes: list[int]) -> dict[int, int] | None:
-        """When ids of the batch were used before; None where none was and all are different."""
-        seen = self.seen.recall(np.array(hashes, np.uint64))
-        before: dict[int, int] = {}
-        if (seen >= 0).any():
-            before = {hashed: at for hashed, at in zip(hashes, seen.tolist(), strict=True) if hashed and at >= 0}
-        again = len(set(hashes)) + max(hashes.count(0) - 1, 0) != len(hashes)
-        return before if before or again else None
 
     def is_duplicate(
         self, hashed: int, now: int, recalled: Mapping[int, int], used: Mapping[int, int], profile: Profile
@@ -410,8 +393,3 @@ class Actor:
     def committed(self) -> None:
         """The epoch of the last snapshot is known to be committed: what it sent needs not be kept."""
         self.outbox.committed()
-
-
-def is_new(record: Any, covered: Mapping[tuple[str | None, int | None], int]) -> bool:
-    """Whether no earlier write covers a record."""
-    return bool(record.offset() >= covered.get((record.topic(), record.partition()), 0))

@@ -22,7 +22,7 @@ from flows import dataflow
 from flows.actor import Actor, ignore
 from flows.careful import CarefulConsumer
 from flows.changes import ChangeWriter
-from flows.control import Started, control_message
+from flows.control import control_message
 from flows.dead_letters import DeadLetters
 from flows.deaths import Deaths, Record
 from flows.delivery import Delivery
@@ -38,6 +38,7 @@ from flows.mail import MailTopics
 from flows.metrics import Metrics, StatusFile
 from flows.refresh import in_force, least_in_force, put_in_force
 from flows.refresher import TableRefreshes
+from flows.routing import routing, started
 from flows.sinks import MembershipSink, shard_of_key
 from flows.snapshots import DIRECTORY, TableSnapshots
 from flows.stop import Stop
@@ -47,11 +48,10 @@ from flows.topic_watch import TopicWatch
 from flows.topics import Topic, TopicSet, prepare, with_prefix
 from flows.watchdog import Watchdog
 from opportune.audiences.loader import load_project, settings_of
-from opportune.audiences.plan import Plan, fingerprint
+from opportune.audiences.plan import Plan
 from opportune.clock import monotonic_ms, wall_clock_ms
 from opportune.compiled import Compiled
 from opportune.errors import OpportuneError
-from opportune.event import iso_text
 from opportune.project import Project
 from opportune.router import Router
 from state.rocks import RocksStore, shared_memory
@@ -356,22 +356,6 @@ class Worker:
             log.info("restarting: %s", job.restart)
             return PLANNED_RESTART
         return CLEAN if job.stopping else BUG
-
-
-def routing(project: Project) -> str:
-    """Fingerprint of what decides an event's shard, and of what profiles may hold."""
-    return fingerprint(project.identity)
-
-
-def started(compiled: Compiled, actors: list[Actor]) -> Started:
-    """What this process says on the control topic when its shards are open."""
-    return Started(
-        generation=actors[0].mailbox.generation,
-        plan=compiled.plan.fingerprint,
-        routing=routing(compiled.project),
-        shards=len(actors),
-        at=iso_text(wall_clock_ms()),
-    )
 
 
 def close(parts: list[Any], consumers: tuple[Any, ...], actors: list[Actor]) -> None:

@@ -122,7 +122,8 @@ def forget_turns(profile: Profile) -> None:
 def leave(profile: Profile, winner: bytes, now: int, desk: Desk, write: Write, out: list[Change]) -> None:
     """The loser, touched, becomes a name of the winner: it exits its audiences, and what it kept goes.
 
-    Its identifiers stay, for the records of its exits and for whoever asks what became of it.
+    Its identifiers stay, for the records of its exits and for whoever asks what became of it; so does what it absorbed,
+    since copies of what those have used may still come by it.
     """
     out += [(profile, audience, False, now, Merged("merged_into", winner)) for audience in sorted(profile.members)]
     if profile.timer:
@@ -135,7 +136,7 @@ def leave(profile: Profile, winner: bytes, now: int, desk: Desk, write: Write, o
     profile.into = winner
     profile.now, profile.timer, profile.due, profile.dues = now, 0, NEVER, {}
     profile.members, profile.pending = set(), []
-    profile.turns, profile.absorbed = {}, []
+    profile.turns = {}
 
 
 def _packed(group: int, value: Any) -> bytes:

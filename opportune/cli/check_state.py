@@ -53,7 +53,7 @@ def against(project: Project, directory: Path) -> StateReport:
         project: a valid project.
         directory: as ``state.directory`` names it.
     """
-    from flows.worker import routing
+    from flows.routing import routing
     from opportune.audiences.plan import Plan
     from state.rocks import frozen
     from state.shard_identity import Expected, Identity, open_shard

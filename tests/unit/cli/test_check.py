@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 from click.testing import CliRunner
 
-from flows.worker import routing
+from flows.routing import routing
 from opportune.audiences.loader import load_project
 from opportune.audiences.plan import Plan
 from opportune.audiences.plan_report import report

@@ -1,0 +1,30 @@
+"""What a job says of itself when it starts: fingerprints, and the decision ``started``.
+
+Owns: both. Not here: the layout of decisions (flows.control), whether a state fits (state.shard_identity).
+"""
+
+from __future__ import annotations
+
+from flows.actor import Actor
+from flows.control import Started
+from opportune.audiences.plan import fingerprint
+from opportune.clock import wall_clock_ms
+from opportune.compiled import Compiled
+from opportune.event import iso_text
+from opportune.project import Project
+
+
+def routing(project: Project) -> str:
+    """Fingerprint of what decides an event's shard, and of what profiles may hold."""
+    return fingerprint(project.identity)
+
+
+def started(compiled: Compiled, actors: list[Actor]) -> Started:
+    """What this process says on the control topic when its shards are open."""
+    return Started(
+        generation=actors[0].mailbox.generation,
+        plan=compiled.plan.fingerprint,
+        routing=routing(compiled.project),
+        shards=len(actors),
+        at=iso_text(wall_clock_ms()),
+    )
