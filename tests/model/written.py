@@ -151,7 +151,8 @@ class _Writer:
         clocks = st.tuples(_some(None, *CLOCKS), _some(None, *CLOCKS))
         hours = clocks.filter(lambda pair: (pair[0] or "00:00") != (pair[1] or "24:00"))
         said = hours.map(lambda pair: {k: v for k, v in zip(("from", "to"), pair, strict=True) if v})
-        return _merged(said, _mapping(days=days, timezone=_some(None, *ZONES))).map(lambda said: {"during": said})
+        during = _merged(said, _mapping(days=days, timezone=_some(None, *ZONES))).filter(bool)
+        return during.map(lambda said: {"during": said})
 
     def value(self) -> Strategy:
         """A trait or an attribute."""
