@@ -156,9 +156,14 @@ class _Writer:
 
     def value(self) -> Strategy:
         """A trait or an attribute."""
-        names = ("plan", "plan", "n", "address.city", "timezone", *self.computed)
+        names = [each for each in ("plan", "plan", "n", "address.city", "timezone") if each not in self.computed]
         number, text = _predicate(NUMBERS), _predicate(TEXTS)
+        # Most computed traits are numbers, and comparing one with a text is an error of the project.
+        computed = (
+            _mapping(trait=_some(*self.computed), is_=_predicate(NUMBERS, self.operands)) if self.computed else None
+        )
         return st.one_of(
+            *([computed] * 2 if computed is not None else []),
             _mapping(trait=_some(*names), is_=_predicate(SCALARS, self.operands)),
             _mapping(attribute="plan", is_=text),
             _mapping(attribute="n", is_=number),
