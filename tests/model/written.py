@@ -1,17 +1,19 @@
 """Random projects as they are written, over the whole language: the engine loads them, the reference evaluator reads them.
 
-Owns: the strategy ``written``: the files of a project by path, of which only given kinds of conditions (tests.language.kinds)
-are used. Few names and values, so that definitions and events collide; all of it is valid.
+Owns: the strategies ``written``: the files of a project by path, of which only given kinds of conditions
+(tests.language.kinds) are used, and ``rows`` of its table. Few names and values, so that definitions and events collide; all of it is valid.
 Not here: logs (tests.model.logs), projects made without YAML (tests.model.projects).
 """
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any, TypeAlias
 
 from hypothesis import strategies as st
 
 from tests.language.kinds import KNOWN
+from tests.oracle.builders import DAY_0
 
 Said: TypeAlias = Any
 Strategy: TypeAlias = "st.SearchStrategy[Said]"
@@ -23,10 +25,10 @@ MODELS: dict[str, Said] = {
     "Signed in": {"type": "identify"},
 }
 EVENTS = ("A", "A", "A", "B", "B", "C", "Small", "Home", "Signed in")
-COLUMNS = {"plan": "string", "n": "number", "since": "timestamp", "vip": "boolean"}
+COLUMNS = {"plan": "string", "n": "number", "since": "timestamp", "vip": "boolean", "timezone": "string"}
 TABLES = {"tables": {"customers": {"source": "customers.csv", "key": "user_id", "columns": COLUMNS}}}
-PATHS = ("p", "q", "list", "items.sku", "context.c", "traits.t")
-KEYS = ("p", "q", "items.sku", "context.c")
+PATHS = ("p", "p", "q", "list", "items.sku", "context.c", "traits.t")
+KEYS = ("p", "q", "items.sku", "alias", "context.c")
 DURATIONS = ("1 ms", "2 ms", "3 ms", "5 ms", "10 ms", "50 ms", "1 minute", "2 minutes")
 LONGER = {"1 ms": "3 ms", "2 ms": "5 ms", "5 ms": "10 ms", "10 ms": "50 ms", "50 ms": "1 minute"}
 ZONES = ("UTC", "Asia/Tokyo", "America/New_York", "America/Sao_Paulo", "profile")
@@ -149,13 +151,19 @@ class _Writer:
         clocks = st.tuples(_some(None, *CLOCKS), _some(None, *CLOCKS))
         hours = clocks.filter(lambda pair: (pair[0] or "00:00") != (pair[1] or "24:00"))
         said = hours.map(lambda pair: {k: v for k, v in zip(("from", "to"), pair, strict=True) if v})
-        return _merged(said, _mapping(days=days, timezone=_some(None, *ZONES))).map(lambda said: {"during": said})
+        during = _merged(said, _mapping(days=days, timezone=_some(None, *ZONES))).filter(bool)
+        return during.map(lambda said: {"during": said})
 
     def value(self) -> Strategy:
         """A trait or an attribute."""
-        names = ("plan", "plan", "n", "address.city", "timezone", *self.computed)
+        names = [each for each in ("plan", "plan", "n", "address.city", "timezone") if each not in self.computed]
         number, text = _predicate(NUMBERS), _predicate(TEXTS)
+        # Most computed traits are numbers, and comparing one with a text is an error of the project.
+        computed = (
+            _mapping(trait=_some(*self.computed), is_=_predicate(NUMBERS, self.operands)) if self.computed else None
+        )
         return st.one_of(
+            *([computed] * 2 if computed is not None else []),
             _mapping(trait=_some(*names), is_=_predicate(SCALARS, self.operands)),
             _mapping(attribute="plan", is_=text),
             _mapping(attribute="n", is_=number),
@@ -176,6 +184,20 @@ class _Writer:
 
 def _merged(*parts: Strategy) -> Strategy:
     return st.tuples(*parts).map(lambda drawn: {key: value for part in drawn for key, value in part.items()})
+
+
+def rows() -> Strategy:
+    """Rows of the table ``customers`` for some people, zones among them; two never send an event."""
+    row = st.fixed_dictionaries(
+        {
+            "plan": _some("a", "b", "ab", None),
+            "n": _some(0, 1, 2, Decimal("1.5"), None),
+            "since": _some(DAY_0, DAY_0 + 1, None),
+            "vip": _some(True, False, None),
+            "timezone": _some("Asia/Tokyo", "America/Sao_Paulo", "Nowhere", None),
+        }
+    )
+    return st.dictionaries(_some("u1", "u2", "3", "r1", "r2"), row, max_size=4).map(lambda table: {"customers": table})
 
 
 @st.composite

@@ -187,6 +187,9 @@ class Definitions:
         self.values = 0
         self.zone_values: list[Get] = []
         self.tests = {name: self.test(condition) for name, condition in definition.audiences.items()}
+        for name in self.computed:
+            # A computed trait is kept for look-ups also where no audience reads it: its events are used.
+            self.get(Trait((name,)))
         if PROFILE in self.zones:
             self.zone_values = [self.get(Trait(("timezone",)))]
             if definition.timezone_column is not None:
