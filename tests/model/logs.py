@@ -49,11 +49,14 @@ PROPERTIES: dict[str, tuple[object, ...]] = {
         [[{"sku": "a"}], 5],
     ),
     "o": ({"x": 1}, {"x": "a"}, {"x": None}, {"x": []}, {}, "a", 1),
+    "lat": (0, Decimal("0.001"), Decimal("0.0012"), 1, "0", None),
+    "lon": (0, Decimal("0.001"), 181),
     "when": (write_instant(DAY_0), write_instant(DAY_0 + 1), "2023-11-14T22:13:20.0019Z", "a", 5, None),
 }
 TRAITS: dict[str, tuple[object, ...]] = {
     "plan": ("a", "b", "ab", None, 1, ["a", "b"]),
     "n": (0, 1, 2, Decimal("1.5"), None, "1", True),
+    "timezone": ("Asia/Tokyo", "America/New_York", "Nowhere", ["UTC"], None),
     "address": ({"city": "a"}, {"city": "b"}, {}, None, "a"),
 }
 PEOPLE: tuple[dict[str, object], ...] = (

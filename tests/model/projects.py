@@ -33,7 +33,8 @@ from opportune.audiences.schema import (
 from opportune.project import Project
 from opportune.settings import Clock, Dedupe, Settings
 from tests.oracle.builders import DAY_0, project
-from tests.oracle.evaluator import Row, Value
+from tests.oracle.evaluator import Row
+from tests.oracle.evaluator import Scalar as Value
 
 T = TypeVar("T")
 CUSTOMERS = Table(

@@ -17,7 +17,9 @@ from typing import NamedTuple, TypeAlias
 from opportune.identity import ProfileId, profile_id
 from opportune.project import Project
 from tests.oracle.evaluator import Definitions, Occurrence, Row, World, instants_of_time
+from tests.oracle.loaded import definition_of
 from tests.oracle.messages import Message, Refused, read_message
+from tests.oracle.tree import Definition
 
 VERSIONS_A_MS = 1024
 Tables: TypeAlias = Mapping[str, Mapping[str, Row]]
@@ -79,7 +81,7 @@ class Outcome:
 
 
 def live(
-    project: Project,
+    project: Project | Definition,
     records: Iterable[Record],
     end_ms: int,
     tables: Tables | None = None,
@@ -88,7 +90,7 @@ def live(
     """The changes of a log that arrives over time.
 
     Args:
-        project: the definitions.
+        project: the definitions, loaded by the engine or read by the reference evaluator.
         records: in the order in which they are applied; arrivals in milliseconds since the epoch.
         end_ms: time goes on to here, exclusive.
         tables: warehouse rows.
@@ -102,7 +104,7 @@ def live(
 
 
 def replay(
-    project: Project,
+    project: Project | Definition,
     raws: Iterable[bytes],
     until_ms: int | None = None,
     tables: Tables | None = None,
@@ -111,7 +113,7 @@ def replay(
     """The changes of files of events, which have no arrivals.
 
     Args:
-        project: the definitions.
+        project: the definitions, loaded by the engine or read by the reference evaluator.
         raws: the records in arrival order.
         until_ms: time goes on to here, inclusive; None: to the last event's time.
         tables: warehouse rows; what they alone cause is at the first event's time, without events at the end of time.
@@ -128,10 +130,10 @@ class _Log:
     """The log so far: who exists, what was applied to whom and when."""
 
     def __init__(
-        self, project: Project, tables: Tables, until_ms: int | None = None, first_ms: int | None = None
+        self, project: Project | Definition, tables: Tables, until_ms: int | None = None, first_ms: int | None = None
     ) -> None:
-        self.definitions = Definitions(project.audiences)
-        self.settings = project.settings
+        self.definition = project if isinstance(project, Definition) else definition_of(project)
+        self.definitions = Definitions(self.definition)
         self.until_ms = until_ms
         self.watermark_ms: int | None = None
         self.first_ms = first_ms
@@ -139,13 +141,13 @@ class _Log:
         self.people: dict[ProfileId, Person] = {}
         for table, rows in tables.items():
             for key, row in rows.items():
-                person = self.people.setdefault(profile_id(project.tables[table].namespace, key), Person(None))
+                person = self.people.setdefault(profile_id(self.definition.namespaces[table], key), Person(None))
                 person.rows[table] = row
 
     def take(self, record: Record) -> None:
         """Reads one record and applies it, or counts why not."""
         try:
-            message = read_message(record.raw, self.settings.event_bytes_max)
+            message = read_message(record.raw, self.definition.event_bytes_max)
             self.apply(message, record.arrival_ms, record.batch)
         except Refused as reason:
             self.outcome.refused[str(reason)] += 1
@@ -158,8 +160,8 @@ class _Log:
             self.outcome.beyond_until += 1
             return
         now_ms = self.now_of(person, time_ms, arrival_ms)
-        if time_ms < now_ms - self.settings.clock.lateness_ms:
-            by_arrival = arrival_ms is not None and time_ms >= arrival_ms - self.settings.clock.lateness_ms
+        if time_ms < now_ms - self.definition.lateness_ms:
+            by_arrival = arrival_ms is not None and time_ms >= arrival_ms - self.definition.lateness_ms
             self.outcome.late_for_person += by_arrival and not self.definitions.is_in_plan(message)
             raise Refused("too_late")
         if person is not None and self.is_duplicate(person, message, now_ms):
@@ -177,7 +179,7 @@ class _Log:
         person.last_now_ms = now_ms
         matched = self.definitions.matched(message)
         traits = {name: value for name, value in message.traits().items() if name in self.definitions.traits}
-        if message.message_id is not None and (matched or traits):
+        if message.message_id is not None and (matched or traits or self.definitions.sessions):
             person.used[message.message_id] = now_ms
         person.events.append(Occurrence(now_ms, batch, time_ms, matched, traits))
 
@@ -204,7 +206,7 @@ class _Log:
         """Whether the person has used this message id less than the period before now."""
         if message.message_id not in person.used:
             return False
-        return now_ms - person.used[message.message_id] < self.settings.dedupe.period_ms
+        return now_ms - person.used[message.message_id] < self.definition.dedupe_ms
 
     def finish(self, last_ms: int | None) -> Outcome:
         """All changes up to ``last_ms``, inclusive."""
@@ -226,7 +228,7 @@ def _changes(
     events = [*person.events]
     event_instants = {(event.now_ms, event.batch) for event in events}
     start_ms = rows_ms if person.founded_ms is None else person.founded_ms
-    by_time = {at for at in instants_of_time(definitions, events) if at > start_ms}
+    by_time = {at for at in instants_of_time(definitions, events, person.rows, start_ms, last_ms) if at > start_ms}
     if person.founded_ms is None:
         by_time.add(start_ms)
     by_time -= {at for at, _ in event_instants}

@@ -11,10 +11,10 @@ import re
 from dataclasses import dataclass
 from decimal import Decimal
 
-from opportune.audiences.schema import EventModel, Where
 from opportune.identity import ProfileId, profile_id
 from tests.oracle.instants import read_instant
-from tests.oracle.predicates import Reached, holds, number, reach
+from tests.oracle.predicates import Reached, as_instant, holds, key, number, reach
+from tests.oracle.tree import Event, Model, Path, Where
 
 TYPES = ("track", "page", "screen", "identify", "group", "alias")
 TIMES = ("timestamp", "originalTimestamp", "receivedAt", "sentAt")
@@ -98,21 +98,57 @@ def read_message(raw: bytes, bytes_max: int) -> Message:
     )
 
 
-def is_named(message: Message, model: EventModel) -> bool:
+def is_named(message: Message, model: Model) -> bool:
     """Whether a model names messages of this type and raw name, its ``where`` left aside."""
     if message.type != model.type:
         return False
     return model.raw_name is None or message.name == model.raw_name
 
 
+def is_event(message: Message, event: Event) -> bool:
+    """Whether the message is such an event: named by its model, and every entry of both ``where`` holds."""
+    return is_named(message, event.model) and satisfies(message, event.model.where) and satisfies(message, event.where)
+
+
 def satisfies(message: Message, where: tuple[Where, ...]) -> bool:
     """Whether the message satisfies every entry of a ``where``."""
-    return all(holds(entry.predicate, _values(message, entry)) for entry in where)
+    return all(holds(entry.predicate, _reached(message, entry.path)) for entry in where)
 
 
-def _values(message: Message, entry: Where) -> list[Reached]:
-    root = message.body.get(entry.path.root)
-    return list(reach(root, entry.path.keys)) if isinstance(root, dict) else []
+def values(message: Message, path: Path) -> list[object]:
+    """The scalars at a path in their order; what the schema calls a timestamp is an instant where it is readable."""
+    found = [reached.value for reached in _reached(message, path)]
+    typed = [as_instant(value) if path.instants else value for value in found]
+    return [value for value in typed if key(value) is not None]
+
+
+def single(message: Message, path: Path) -> tuple[str, object] | None:
+    """The one scalar at a path that meets no list, as a key; None: there is none."""
+    node: object = message.body.get(path.root)
+    for name in path.keys:
+        node = node.get(name) if isinstance(node, dict) else None
+    return key(as_instant(node) if path.instants else node)
+
+
+def position(message: Message) -> tuple[float, float] | None:
+    """Latitude and longitude in degrees, if both are there and in range."""
+    properties = message.body.get("properties")
+    if not isinstance(properties, dict):
+        return None
+    lat, lon = (_first_number(properties, names) for names in (("lat", "latitude"), ("lon", "lng", "longitude")))
+    if lat is None or lon is None or not (-90 <= lat <= 90 and -180 <= lon <= 180):
+        return None
+    return float(lat), float(lon)
+
+
+def _first_number(properties: dict[str, object], names: tuple[str, ...]) -> Decimal | None:
+    found = (properties.get(name) for name in names)
+    return next((value for value in found if isinstance(value, Decimal)), None)
+
+
+def _reached(message: Message, path: Path) -> list[Reached]:
+    root = message.body.get(path.root)
+    return list(reach(root, path.keys)) if isinstance(root, dict) else []
 
 
 def _read_object(raw: bytes) -> dict[str, object]:

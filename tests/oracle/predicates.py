@@ -1,8 +1,9 @@
 """Values and predicates of the reference evaluator (LANGUAGE.md section 3).
 
 Owns: numbers as decimals of nine places, what a path reaches, what one comparison and a whole predicate say.
-A value is one of str, bool, Decimal, Instant, or an object or what else JSON has; what a path reaches is a list of
-values: none of them is "missing", more than one comes from lists.
+A value is one of str, bool, Decimal, Fraction (an average), Instant, or an object or what else JSON has; what a path
+reaches is a list of values: none of them is "missing", more than one comes from lists.
+Operands that are values of the person are constants by now (tests.oracle.evaluator puts them in).
 Not here: where values come from (tests.oracle.messages, tests.oracle.evaluator).
 """
 
@@ -10,12 +11,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from decimal import ROUND_HALF_EVEN, Context, Decimal
-from typing import NamedTuple
+from fractions import Fraction
+from typing import NamedTuple, TypeAlias
 
 import re2
 
-from opportune.audiences.schema import Comparison, Predicate
+from opportune.audiences import schema
+from tests.oracle import tree
 from tests.oracle.instants import read_instant
+
+Predicate: TypeAlias = tree.Predicate | schema.Predicate
+"""The tests of the engine's predicates ask about the engine's nodes, which have the same fields."""
+Comparison: TypeAlias = tree.Comparison | schema.Comparison
 
 PLACES = 9
 FOR_EVERY_ELEMENT = ("ne", "not_in")
@@ -88,6 +95,7 @@ def compare(reached: Reached, comparison: Comparison, instants: bool) -> bool:
     if op == "contains" and reached.element:
         return _equal(value, typed)
     if op in ("gt", "gte", "lt", "lte"):
+        value, typed = _alike(value, typed)
         return _kind(value) == _kind(typed) and _ordered(value, op, typed)
     return isinstance(value, str) and isinstance(typed, str) and _text(value, op, typed)
 
@@ -109,15 +117,26 @@ def _typed(operand: object, instants: bool) -> object:
     return operand
 
 
+def as_instant(value: object) -> object:
+    """The instant that a value names, or the value where it names none."""
+    return _instant(value)
+
+
 def _instant(value: object) -> object:
     instant = read_instant(value)
     return value if instant is None else Instant(instant)
 
 
+def key(value: object) -> tuple[str, object] | None:
+    """What two scalars have in common iff they are the same value; None: it is no scalar."""
+    kind = _kind(value)
+    return None if kind == "thing" else (kind, value)
+
+
 def _kind(value: object) -> str:
     if isinstance(value, bool):
         return "boolean"
-    if isinstance(value, Decimal):
+    if isinstance(value, Decimal | Fraction):
         return "number"
     if isinstance(value, str):
         return "string"
@@ -125,13 +144,27 @@ def _kind(value: object) -> str:
 
 
 def _equal(value: object, other: object) -> bool:
+    value, other = _alike(value, other)
     return _kind(value) == _kind(other) != "thing" and value == other
+
+
+def _alike(value: object, other: object) -> tuple[object, object]:
+    """Both as instants where one is; an average beside an exact number."""
+    if isinstance(value, Instant) != isinstance(other, Instant):
+        return _instant(value), _instant(other)
+    if isinstance(value, Fraction) and isinstance(other, Decimal):
+        return value, Fraction(other)
+    if isinstance(value, Decimal) and isinstance(other, Fraction):
+        return Fraction(value), other
+    return value, other
 
 
 def _ordered(value: object, op: str, operand: object) -> bool:
     if isinstance(value, Instant) and isinstance(operand, Instant):
         return _sign(op, (value.ms > operand.ms) - (value.ms < operand.ms))
     if isinstance(value, Decimal) and isinstance(operand, Decimal):
+        return _sign(op, (value > operand) - (value < operand))
+    if isinstance(value, Fraction) and isinstance(operand, Fraction):
         return _sign(op, (value > operand) - (value < operand))
     if isinstance(value, str) and isinstance(operand, str):
         return _sign(op, (value > operand) - (value < operand))

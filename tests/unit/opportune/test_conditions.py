@@ -17,6 +17,7 @@ from opportune.project import Project
 from tests.model.projects import projects
 from tests.oracle.builders import DAY_0, encode, happened, identify, predicate, project, track, where
 from tests.oracle.evaluator import Definitions, Occurrence, World, instants_of_time
+from tests.oracle.loaded import definition_of
 from tests.oracle.messages import read_message
 from tests.unit.opportune.people import Someone
 
@@ -54,7 +55,7 @@ class Naive:
     """What the reference evaluator says of one person, at any instant."""
 
     def __init__(self, compiled: Compiled) -> None:
-        self.definitions = Definitions(compiled.project.audiences)
+        self.definitions = Definitions(definition_of(compiled.project))
         self.world = World(self.definitions, {})
         self.events: list[Occurrence] = []
 
@@ -68,7 +69,8 @@ class Naive:
 
     def instants(self, after_ms: int, before_ms: int) -> list[int]:
         """Instants to look at, in order."""
-        leaving = {at for at in instants_of_time(self.definitions, self.events) if after_ms < at < before_ms}
+        changing = instants_of_time(self.definitions, self.events, {}, after_ms, before_ms)
+        leaving = {at for at in changing if after_ms < at < before_ms}
         return sorted({*range(after_ms + 1, min(before_ms, after_ms + BRUTE_MS)), *leaving})
 
 
