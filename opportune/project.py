@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from opportune.audiences.schema import Audience, EventModel, Table
+from opportune.audiences.schema import AttributeValue, Audience, ComputedTrait, EventModel, Table
 from opportune.settings import Settings
 
 
@@ -23,6 +23,8 @@ class Project(msgspec.Struct, frozen=True):
         models: the event models of events.yml, by name.
         tables: the tables of warehouse.yml, by name.
         audiences: all audiences in order of name; a nested audience is a reference by name, free of cycles.
+        computed: the computed traits of traits/*.yml, in order of name.
+        timezone_column: the column ``timezone``, where one table alone has it.
     """
 
     name: str
@@ -31,3 +33,5 @@ class Project(msgspec.Struct, frozen=True):
     models: dict[str, EventModel]
     tables: dict[str, Table]
     audiences: tuple[Audience, ...]
+    computed: tuple[ComputedTrait, ...] = ()
+    timezone_column: AttributeValue | None = None
