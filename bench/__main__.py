@@ -16,7 +16,7 @@ from typing import Any, Final, TypeAlias
 
 import click
 
-from bench import latency, memory, storm
+from bench import latency, memory, replay, storm
 from bench.kafka import BenchError, Topics, broker
 from bench.report import Result, show, write
 from bench.throughput import JOBS, Options, measure_jobs
@@ -25,6 +25,7 @@ Step: TypeAlias = Callable[[str, Path, Topics], Result]
 """Given the broker's address, a working directory and topics, makes a measurement."""
 
 BASELINE: Final = "calibrator"
+REPLAY: Final = "replay"
 SHORT: Final = Options(events=1_000_000, rounds=1)
 FULL: Final = Options(events=3_000_000, rounds=3)
 
@@ -60,24 +61,34 @@ def main(
     write_rows: bool,
     work: Path | None,
 ) -> None:
-    """Measures NAME...: calibrator one hundred nothing ten thousand latency storm memory; without a name all of them.
+    """Measures NAME...: calibrator one hundred nothing ten thousand latency storm memory replay.
+
+    Without a name all of them but replay, which needs a data set and no broker.
 
     Exit code 1 where a bar is missed or a measurement cannot be made.
     """
     options = replace(FULL if full else SHORT, by_slot=by_slot, calibrate=not no_calibrator, profile=profile)
     options = replace(options, events=events or options.events, rounds=rounds or options.rounds)
     others = _others(full)
-    wanted = names or (*JOBS, *others)
+    wanted = tuple(name for name in names if name != REPLAY) if names else (*JOBS, *others)
     unknown = [name for name in wanted if name not in JOBS and name not in others and name != BASELINE]
     if unknown:
-        raise click.UsageError(f"unknown: {', '.join(unknown)}; there are {', '.join([BASELINE, *JOBS, *others])}")
+        raise click.UsageError(
+            f"unknown: {', '.join(unknown)}; there are {', '.join([BASELINE, *JOBS, *others, REPLAY])}"
+        )
     jobs = [name for name in wanted if name in JOBS]
     steps = [others[name] for name in wanted if name in others]
     if jobs or BASELINE in wanted:
         steps.insert(0, lambda bootstrap, work, topics: measure_jobs(jobs, bootstrap, work, topics, options))
     try:
-        with broker(bootstrap_servers) as bootstrap, _directory(work) as directory:
-            missed = _run(steps, bootstrap, Path(directory), write_rows)
+        missed = False
+        if REPLAY in names:
+            with _directory(work) as directory:
+                result = replay.measure(Path(directory), replay.FULL if full else replay.SHORT)
+            missed = _tell(result, write_rows)
+        if steps:
+            with broker(bootstrap_servers) as bootstrap, _directory(work) as directory:
+                missed |= _run(steps, bootstrap, Path(directory), write_rows)
     except BenchError as error:
         raise click.ClickException(str(error)) from None
     sys.exit(1 if missed else 0)
@@ -110,11 +121,16 @@ def _run(steps: Sequence[Step], bootstrap: str, work: Path, write_rows: bool) ->
             result = step(bootstrap, place, topics)
         finally:
             topics.close()
-        show(result)
-        missed |= result.passed is False
-        if write_rows:
-            write(result, sys.argv[1:])
+        missed |= _tell(result, write_rows)
     return missed
+
+
+def _tell(result: Result, write_rows: bool) -> bool:
+    """Shows a result, and writes it where that is asked for; returns whether it missed a bar."""
+    show(result)
+    if write_rows:
+        write(result, sys.argv[1:])
+    return result.passed is False
 
 
 if __name__ == "__main__":

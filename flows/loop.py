@@ -19,7 +19,7 @@ from flows.changes import ChangeWriter
 from flows.dead_letters import DeadLetters
 from flows.mail import LOCAL_TOPICS
 from flows.refresh import put_in_force
-from flows.replay import decode_change
+from flows.replay_changes import decode_change
 from opportune.clock import Clock, wall_clock_ms
 from opportune.compiled import Compiled
 from opportune.membership import MembershipChange

@@ -9,9 +9,11 @@ Not here: reading files and printing (opportune.cli.replay).
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
+from operator import itemgetter
 
 import msgspec
 import numpy as np
@@ -21,6 +23,7 @@ from flows.batch import Batch, LocalRecord
 from flows.changes import ChangeWriter
 from flows.dead_letters import DeadLetters
 from flows.refresh import put_in_force
+from flows.replay_changes import ORDER, Emitted, decode_emitted, emitted, without_flaps
 from opportune.clock import Clock, wall_clock_ms
 from opportune.compiled import Compiled
 from opportune.decode import Event
@@ -32,12 +35,11 @@ from state.memory import MemoryStore
 from state.outbox import OutboxMessage
 from state.warehouse import WarehouseTable
 
-CHUNK = 5_000
+CHUNK = 20_000
+PART_MAX = 100_000
+"""An instant of more events than this is applied in parts, so that memory does not follow it."""
 WATERMARK_FIRST_MS = 1
 """Log time does not begin before 1970: due instants are stored without a sign."""
-AFTER_ALL = ":"
-"""Text that is greater than that of any instant."""
-decode_change = msgspec.json.Decoder(MembershipChange).decode
 
 
 class ReplayResult(msgspec.Struct):
@@ -53,6 +55,8 @@ class ReplayResult(msgspec.Struct):
         after_until: events later than ``until``, ignored.
         profiles: people who exist at the end.
         evaluated: how often each audience was evaluated, where that was counted.
+        unread_pages: page and screen calls that no condition reads.
+        start_ms: the first instant.
         end_ms: the last instant.
     """
 
@@ -65,7 +69,16 @@ class ReplayResult(msgspec.Struct):
     after_until: int = 0
     profiles: int = 0
     evaluated: dict[str, int] = {}
+    unread_pages: int = 0
+    start_ms: int | None = None
     end_ms: int | None = None
+
+
+class Refresh(msgspec.Struct, frozen=True):
+    """Warehouse tables, by name, that come into force at an instant, milliseconds since the epoch."""
+
+    at_ms: int
+    tables: Mapping[str, WarehouseTable]
 
 
 class Replay:
@@ -74,6 +87,7 @@ class Replay:
     Args:
         project: a valid project.
         tables: the warehouse tables, by name; in force from before the first event.
+        refreshes: tables that come into force later, in order of instant.
         until_ms: events later than this are ignored; None: to the last event.
         counting: whether evaluations are counted.
         clock: for ``emitted_at``, and for the instant of rows where there are no events.
@@ -84,12 +98,14 @@ class Replay:
         project: Project,
         *,
         tables: Mapping[str, WarehouseTable] | None = None,
+        refreshes: Sequence[Refresh] = (),
         until_ms: int | None = None,
         counting: bool = False,
         clock: Clock = wall_clock_ms,
     ) -> None:
         self.compiled = Compiled(project, counting=counting)
         self.tables = dict(tables or {})
+        self.refreshes = list(refreshes)
         self.until_ms = until_ms
         self.clock = clock
         self.settings = project.settings
@@ -102,13 +118,14 @@ class Replay:
             dead_letters=DeadLetters("dead-letters", self.settings.event_bytes_max),
         )
         self.people = People(1)
+        self.by_user = self.people.by_user
         self.instants = Instants()
         self.watermark: int | None = None
         self.pending: list[Event] = []
-        self.ready: list[MembershipChange] = []
+        self.ready: list[Emitted] = []
         self.waiting: set[int] = set()
         self.final_ms = 0
-        self.split = False
+        self.split: set[bytes] = set()
         self.result = ReplayResult([])
 
     def run(self, lines: Iterable[bytes]) -> Iterator[MembershipChange]:
@@ -121,12 +138,45 @@ class Replay:
             The membership changes, in order of instant, profile and audience.
         """
         rest = iter(lines)
-        start = 0
-        while chunk := list(islice(rest, CHUNK)):
-            self._chunk(chunk, start)
-            start += len(chunk)
-            yield from self._final()
+        for told in self.run_blocks(iter(lambda: list(islice(rest, CHUNK)), [])):
+            yield from map(decode_emitted, told)
+
+    def run_blocks(self, blocks: Iterable[list[bytes]]) -> Iterator[list[Emitted]]:
+        """As ``run``, over lines that come some thousands at a time; the changes come as they would be on the topic."""
+        for block in blocks:
+            self.feed(block)
+            yield self.final()
+        yield self.end()
+
+    def feed(self, values: list[bytes]) -> None:
+        """Takes messages in order of arrival; ``final`` hands out what came of them."""
+        self._chunk(values, self.result.events)
+
+    def pass_to(self, time_ms: int) -> None:
+        """Time goes on without events: the watermark rises to an instant, and what is due before it is fired."""
+        now = max(time_ms, self.watermark or WATERMARK_FIRST_MS)
+        if self.watermark is None:
+            self._enforce(now)
+        self.watermark = now
+        self._flush(now)
+
+    def refresh_at(self, time_ms: int, tables: Mapping[str, WarehouseTable]) -> None:
+        """Tables come into force at an instant; those that are not named stay as they are.
+
+        Where an event has the same instant, what the tables alone cause is done first.
+        """
+        self.pass_to(time_ms)
+        self.tables = {**self.tables, **tables}
+        self.actor.desk.tables = [self.tables[name] for name in sorted(self.compiled.plan.columns)]
+        self._enforce(self.watermark or time_ms)
+
+    def end(self) -> list[Emitted]:
+        """Ends at ``until``, else after the last event; fires what is due. Returns the changes not handed out yet."""
         end = self.until_ms
+        if self.watermark is None and end is None:
+            self._come_into_force(self.clock())
+        elif end is not None:
+            self._come_into_force(end)
         if self.watermark is None:
             self._enforce(self.clock() if end is None else end)
         elif end is None:
@@ -134,7 +184,7 @@ class Replay:
         if end is not None:
             self._flush(end + 1)
         self._finish(end)
-        yield from self._final(ended=True)
+        return self.final(ended=True)
 
     def _chunk(self, values: list[bytes], start: int) -> None:
         """Resolves a chunk, asks once which message ids may be repeats, then takes its events one by one."""
@@ -166,16 +216,24 @@ class Replay:
         if event.type is None:
             raise RejectedEvent("bad_type", "there is no type")
         event.handler = self.compiled.action(event)
-        event.person = self.people.find(event.userId, event.anonymousId)
+        if event.handler is None and event.type in ("page", "screen"):
+            self.result.unread_pages += 1
+        # A user id that was seen before needs no more than a look.
+        person = self.by_user.get(event.userId)
+        event.person = self.people.find(event.userId, event.anonymousId) if person is None else person
         if not event.messageId:
             return 0
         return hash_id(event.messageId.encode()) ^ int(event.person.salt)
 
     def _suspects(self, hashes: list[int]) -> set[int]:
         """Hashes that occur twice in a chunk, wait to be applied, or were used before."""
-        twice = {hashed for hashed, times in Counter(hashes).items() if times > 1}
-        recalled = self.actor.seen.recall(np.array(hashes, np.uint64)).tolist() if hashes else []
-        used = {hashed for hashed, at in zip(hashes, recalled, strict=True) if at >= 0}
+        twice = (
+            {hashed for hashed, times in Counter(hashes).items() if times > 1}
+            if len(set(hashes)) < len(hashes)
+            else set()
+        )
+        recalled = self.actor.seen.recall(np.array(hashes, np.uint64))
+        used = {hashes[place] for place in np.flatnonzero(recalled >= 0).tolist()}
         return (twice | used | self.waiting.intersection(hashes)) - {0}
 
     def _take(self, event: Event, hashed: int, suspect: bool) -> None:
@@ -184,9 +242,7 @@ class Replay:
         The actor finds duplicates too; those that must not move the watermark, or be counted as clamped, are found here.
         """
         watermark = self.watermark
-        at, clamped = effective_ms(
-            self.instants, event.timestamp, event.originalTimestamp, event.sentAt, event.receivedAt, watermark
-        )
+        at, clamped = self._time(event)
         if at is None:
             raise RejectedEvent("bad_time", "there is no time in it, and none before it")
         if self.until_ms is not None and at > self.until_ms:
@@ -195,13 +251,19 @@ class Replay:
         now = max(at, WATERMARK_FIRST_MS if watermark is None else watermark)
         if at < now - self.settings.clock.lateness_ms:
             raise RejectedEvent("too_late", f"{now - at} ms behind")
+        if self.refreshes and self.refreshes[0].at_ms <= now and not (suspect and self._is_duplicate(hashed, now)):
+            self._come_into_force(now)
+            watermark = self.watermark
         if watermark is None:
             self._enforce(now)
         elif suspect and (now > watermark or clamped or event.handler is None) and self._is_duplicate(hashed, now):
             self.result.duplicates += 1
             return
-        elif now > watermark and len(self.pending) >= CHUNK:
-            self._flush(now)
+        elif len(self.pending) >= CHUNK:
+            if now > watermark:
+                self._flush(now)
+            elif len(self.pending) >= PART_MAX:
+                self._apply_part(watermark)
         watermark = self.watermark = now
         self.result.clamped += clamped
         if event.handler is None and event.person.known:
@@ -210,16 +272,35 @@ class Replay:
         self.pending.append(event)
         self.waiting.add(hashed)
 
+    def _time(self, event: Event) -> tuple[int | None, bool]:
+        """As ``effective_ms``; the usual message has a timestamp that is read already, and no other time."""
+        stamp, received = event.timestamp, event.receivedAt
+        if stamp is not None and received is None and event.originalTimestamp is None and event.sentAt is None:
+            try:
+                return self.instants.seconds[stamp[:19]] + self.instants.suffixes[stamp[19:]], False
+            except KeyError:
+                pass
+        return effective_ms(self.instants, stamp, event.originalTimestamp, event.sentAt, received, self.watermark)
+
     def _is_duplicate(self, hashed: int, now: int) -> bool:
         """Whether an id was used within the period; what waits is applied first, in the middle of its instant."""
-        assert self.watermark is not None
-        self._apply(self.watermark)
-        self.split = True
+        if self.watermark is None:
+            return False
+        self._apply_part(self.watermark)
         used = int(self.actor.seen.recall(np.array([hashed], np.uint64))[0])
         return used >= 0 and now - used < self.settings.dedupe.period_ms
 
+    def _come_into_force(self, now: int) -> None:
+        """Puts the tables in force whose instant has come."""
+        while self.refreshes and self.refreshes[0].at_ms <= now:
+            refresh = self.refreshes.pop(0)
+            self.refresh_at(refresh.at_ms, refresh.tables)
+
     def _enforce(self, at_ms: int) -> None:
-        self.split = bool(self.tables)
+        if self.tables:
+            self.split.add(iso_text(at_ms).encode())
+        if self.result.start_ms is None:
+            self.result.start_ms = at_ms
         for messages in put_in_force(self.actor, self.tables, 1, at_ms):
             self._collect(messages)
 
@@ -229,25 +310,34 @@ class Replay:
         self.waiting.clear()
         self._collect(self.actor.apply(Batch(time_ms, [], events)))
 
+    def _apply_part(self, instant_ms: int) -> None:
+        """Applies what waits in the middle of its instant; ``final`` makes the net of it."""
+        self._apply(instant_ms)
+        self.split.add(iso_text(instant_ms).encode())
+
     def _flush(self, time_ms: int) -> None:
         """Everything before an instant is done with."""
         self._apply(time_ms)
         while self.actor.overdue:
             self._collect(self.actor.sweep())
+        # Nobody asks for it again: the outbox keeps nothing.
+        self.actor.snapshot()
+        self.actor.committed()
         self.final_ms = time_ms
 
     def _collect(self, messages: list[OutboxMessage]) -> None:
-        self.ready += [decode_change(message.value or b"") for message in messages if message.topic == "memberships"]
+        self.ready += emitted(messages)
 
-    def _final(self, *, ended: bool = False) -> Iterator[MembershipChange]:
+    def final(self, *, ended: bool = False) -> list[Emitted]:
         """Hands out, in order, the changes of instants that have passed; in the end all of them."""
-        before = AFTER_ALL if ended else iso_text(self.final_ms)
-        done = [change for change in self.ready if change.at < before]
-        self.ready = [change for change in self.ready if change.at >= before]
-        if self.split:
-            done = without_flaps(done)
-        done.sort(key=lambda change: (change.at, change.profile_id, change.audience))
-        yield from done
+        ready = self.ready
+        ready.sort(key=ORDER)
+        cut = len(ready) if ended else bisect_left(ready, iso_text(self.final_ms).encode(), key=itemgetter(0))
+        done, self.ready = ready[:cut], ready[cut:]
+        if self.split and done:
+            done = without_flaps(done, self.split)
+            self.split = {at for at in self.split if not ended and at >= iso_text(self.final_ms).encode()}
+        return done
 
     def _finish(self, end_ms: int | None) -> None:
         result, actor = self.result, self.actor
@@ -258,33 +348,6 @@ class Replay:
             result.refused[reason] = result.refused.get(reason, 0) + count
         result.evaluated = dict(zip(self.compiled.names, self.compiled.program.evaluated, strict=True))
         result.end_ms = end_ms
-
-
-def without_flaps(changes: list[MembershipChange]) -> list[MembershipChange]:
-    """The net of instants that were applied in parts.
-
-    Args:
-        changes: in order of happening for each person; whole instants.
-
-    Returns:
-        Them without those that undo each other, with the versions that they have where an instant is applied at once.
-    """
-    kept: dict[tuple[str, str], dict[str, list[MembershipChange]]] = {}
-    first: dict[tuple[str, str], int] = {}
-    for change in changes:
-        instant = (change.at, change.profile_id)
-        first.setdefault(instant, change.version)
-        by_audience = kept.setdefault(instant, {})
-        by_audience.setdefault(change.audience, []).append(change)
-    out: list[MembershipChange] = []
-    for instant, by_audience in kept.items():
-        net = sorted(audience for audience, several in by_audience.items() if len(several) % 2)
-        for version, audience in enumerate(net, first[instant]):
-            change = by_audience[audience][0]
-            if change.version != version:
-                change = msgspec.structs.replace(change, version=version, id=f"{change.profile_id}/{version}")
-            out.append(change)
-    return out
 
 
 def replay(

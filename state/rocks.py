@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from rocksdict import (
+    AccessType,
     BlockBasedOptions,
     Cache,
     DBCompressionType,
@@ -70,21 +71,24 @@ class RocksStore:
     Args:
         directory: made where it is missing.
         memory: shared by the shards of the process.
+        access: how it is opened, where it is not for writing: see ``frozen``.
 
     Raises:
         StateError: locked by another process, damaged, or not to be read: the message says what to do.
         TransientError: the disk is full; opening it again later can succeed.
     """
 
-    def __init__(self, directory: Path, memory: Memory) -> None:
+    def __init__(self, directory: Path, memory: Memory, access: AccessType | None = None) -> None:
         self._directory = directory
         self._refused: OpportuneError | None = None
-        self._prepare()
+        if access is None:
+            self._prepare()
         try:
             self._database = Rdict(
                 str(directory),
                 options=_options(memory),
                 column_families={name: _options(memory) for name in ("default", *FAMILIES)},
+                access_type=access or AccessType.read_write(),
             )
         except Exception as error:  # rocksdict raises plain Exception for everything
             raise _meaning(error, directory, opening=True) from error
@@ -180,6 +184,17 @@ class RocksStore:
             raise AssertionError(f"a bug in the making of a batch: {error}") from error
         self._refused = _meaning(error, self._directory)
         raise self._refused from error
+
+
+def frozen(directory: Path) -> RocksStore:
+    """A shard's state as it is now, to look at: also while a job runs on it, of which nothing later is seen.
+
+    Raises:
+        StateError: there is none, or it is damaged.
+    """
+    if not (directory / "CURRENT").exists():
+        raise StateError(f"there is no state in {directory}: the job has not started here yet")
+    return RocksStore(directory, shared_memory(8 << 20, 8 << 20), AccessType.read_only(False))
 
 
 def _options(memory: Memory) -> Options:

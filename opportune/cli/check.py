@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import msgspec
@@ -16,8 +17,16 @@ import msgspec
 from opportune.audiences.check import walk
 from opportune.audiences.diagnostics import Diagnostic
 from opportune.audiences.loader import load
+from opportune.audiences.plan import Plan
+from opportune.audiences.plan_report import report
 from opportune.audiences.schema import AttributeCondition, EventCondition, Table, TraitCondition, ValueType
+from opportune.audiences.story_file import load_stories
+from opportune.cli.check_plan import plan_text
 from opportune.project import Project
+from opportune.story import Story
+
+if TYPE_CHECKING:
+    from opportune.cli.check_state import StateReport
 
 
 @click.command()
@@ -27,22 +36,56 @@ from opportune.project import Project
 @click.option(
     "--format", "form", type=click.Choice(["text", "json"]), default="text", help="Text for people, JSON for machines."
 )
-def check(directory: Path, form: str) -> None:
-    """Compile the project in DIR and print everything that is wrong with it.
+@click.option("--json", "machine", is_flag=True, help="The same as --format json.")
+@click.option(
+    "--explain-plan", is_flag=True, help="Show features, who shares them, bytes of state, and work by message."
+)
+@click.option(
+    "--against",
+    metavar="STATE",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="A state directory: say whether the job would go on with it.",
+)
+def check(directory: Path, form: str, machine: bool, explain_plan: bool, against: Path | None) -> None:
+    """Compile the project in DIR, its stories too, and print everything that is wrong with it.
 
-    Exit code 0: the project is right, perhaps with warnings; 1: it has errors; 2: wrong usage.
+    Exit code 0: the project is right, perhaps with warnings; 1: it has errors, or the job would not start on the state;
+    2: wrong usage.
     """
     project, diagnostics = load(directory, columns_of)
-    if form == "json":
+    stories: list[Story] = []
+    if project is not None:
+        stories, more = load_stories(project)
+        diagnostics = [*diagnostics, *more]
+        if any(found.severity == "error" for found in more):
+            project = None
+    plan = report(Plan(project)) if project is not None and explain_plan else None
+    state = _against(project, against)
+    if machine or form == "json":
         answer = {
-            "ok": project is not None,
+            "ok": project is not None and (state is None or state.starts),
             "diagnostics": [found.as_json() for found in diagnostics],
-            "project": _summary(project) if project is not None else None,
+            "project": _summary(project, stories) if project is not None else None,
         }
+        answer |= {"plan": plan} if plan is not None else {}
+        answer |= {"state": state} if state is not None else {}
         click.echo(msgspec.json.format(msgspec.json.encode(answer), indent=2))
     else:
-        _print(project, diagnostics)
-    sys.exit(0 if project is not None else 1)
+        _print(project, stories, diagnostics)
+        if plan is not None:
+            click.echo(f"\n{plan_text(plan)}")
+        if state is not None:
+            click.secho(f"\n{state.text()}", fg=None if state.starts else "red")
+    sys.exit(0 if project is not None and (state is None or state.starts) else 1)
+
+
+def _against(project: Project | None, directory: Path | None) -> StateReport | None:
+    if project is None or directory is None:
+        return None
+    # Imported late: RocksDB is needed for this alone.
+    from opportune.cli.check_state import against
+
+    return against(project, directory)
 
 
 def columns_of(table: Table, directory: Path) -> Mapping[str, ValueType]:
@@ -53,7 +96,7 @@ def columns_of(table: Table, directory: Path) -> Mapping[str, ValueType]:
     return read(table, directory)
 
 
-def _print(project: Project | None, diagnostics: Sequence[Diagnostic]) -> None:
+def _print(project: Project | None, stories: Sequence[Story], diagnostics: Sequence[Diagnostic]) -> None:
     for found in diagnostics:
         head, _, rest = found.render().partition("\n")
         click.secho(head, fg="red" if found.severity == "error" else "yellow", err=True)
@@ -64,14 +107,14 @@ def _print(project: Project | None, diagnostics: Sequence[Diagnostic]) -> None:
         click.secho(f"{_counted(errors, 'error')}, {_counted(warnings, 'warning')}", fg="red", err=True)
         return
     click.secho(f"{project.name}: {_counted(warnings, 'warning') if warnings else 'all right'}", fg="green")
-    summary = _summary(project)
-    for kind in ("audiences", "events", "traits", "attributes"):
+    summary = _summary(project, stories)
+    for kind in ("audiences", "events", "traits", "attributes", "stories"):
         names = summary[kind]
         if names:
             click.echo(f"  {kind:<11}{len(names):>5}  {_shortened(names)}")
 
 
-def _summary(project: Project) -> dict[str, list[str]]:
+def _summary(project: Project, stories: Sequence[Story]) -> dict[str, list[str]]:
     """What the project's audiences use, in order of name."""
     events, traits, attributes = set(), set(), set()
     for audience in project.audiences:
@@ -87,6 +130,7 @@ def _summary(project: Project) -> dict[str, list[str]]:
         "events": sorted(events),
         "traits": sorted(traits),
         "attributes": sorted(attributes),
+        "stories": [story.name for story in stories],
     }
 
 

@@ -1,26 +1,33 @@
 """``opportune replay``: files of events through the engine, membership changes out.
 
-Owns: options, reading of lines, the summary. Not here: the replay itself (flows.replay).
+Owns: the options, where the changes go, and the summary. Exit codes: 0 done, 1 the project is wrong, 2 wrong usage.
+Not here: the replay itself (flows.replay), formats of files (opportune.cli.replay_files), the picture
+(opportune.cli.replay_plot).
 """
 
 from __future__ import annotations
 
+import gc
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Literal
+from typing import TYPE_CHECKING, BinaryIO
 
 import click
-import msgspec
 
+from opportune.audiences.diagnostics import nearest, printable
+from opportune.cli.replay_counts import Counts
+from opportune.cli.replay_files import lines_of, size_of
+from opportune.cli.replay_options import Files, instant
+from opportune.cli.replay_progress import progress
 from opportune.errors import ConfigurationError
-from opportune.event import instant_ms
 
 if TYPE_CHECKING:
     from flows.replay import ReplayResult
-    from opportune.project import Project
-    from state.warehouse import WarehouseTable
+
+COLLECT_BLOCKS = 64
+"""So many blocks of a file are read between two looks for cycles."""
 
 
 @click.command()
@@ -32,18 +39,31 @@ if TYPE_CHECKING:
     metavar="FILE",
     multiple=True,
     required=True,
-    help="JSON lines in order of arrival; - is standard input.",
+    help="JSON lines, CSV or Parquet (.gz, .zst, .bz2), in order of arrival; - is standard input.",
 )
-@click.option("--warehouse", metavar="TABLE=FILE", multiple=True, help="A file instead of the table's source.")
+@click.option(
+    "--warehouse",
+    metavar="TABLE=FILE[@INSTANT]",
+    multiple=True,
+    help="A file instead of the table's source; with an instant it comes into force then.",
+)
 @click.option("--until", metavar="INSTANT", help="Ignore later events and end at this instant, ISO 8601.")
 @click.option("--out", metavar="FILE", help="Write the changes here instead of standard output.")
+@click.option("--members", metavar="AUDIENCE", multiple=True, help="Print who is in at the end instead of the changes.")
+@click.option("--plot", metavar="FILE", help="Draw the members of all audiences over time: .png, .svg or .pdf.")
 def replay(
-    directory: Path, events: tuple[str, ...], warehouse: tuple[str, ...], until: str | None, out: str | None
+    directory: Path,
+    events: tuple[str, ...],
+    warehouse: tuple[str, ...],
+    until: str | None,
+    out: str | None,
+    members: tuple[str, ...],
+    plot: str | None,
 ) -> None:
     """Run files of events through the project in DIR and print the membership changes as JSON lines.
 
     The changes are those that the job would make, in order of instant, profile and audience. A summary goes to standard
-    error.
+    error, and a progress bar where that is a terminal.
     """
     # Imported late: the engine is not needed for --help.
     from flows.replay import Replay
@@ -52,69 +72,106 @@ def replay(
     from opportune.audiences.plan import Plan
     from state.warehouse import columns_of
 
-    until_ms = _instant(until)
-    project = with_files(load_project(directory, columns_of), warehouse)
-    tables: dict[str, WarehouseTable] = load_tables(project, Plan(project))
-    run = Replay(project, tables=tables, until_ms=until_ms)
-    encode = msgspec.json.Encoder().encode
-    entered: dict[str, int] = {}
-    exited: dict[str, int] = {}
+    until_ms = instant(until, "--until")
+    files = Files(load_project(directory, columns_of), warehouse)
+    names = [audience.name for audience in files.first.audiences]
+    _check_names(members, names)
+    if plot is not None:
+        _check_picture(plot)
+    tables = load_tables(files.first, Plan(files.first))
+    run = Replay(files.first, tables=tables, refreshes=files.refreshes(), until_ms=until_ms)
+    counts = Counts(names, members, curves=plot is not None)
     with ExitStack() as stack:
-        sink: BinaryIO = stack.enter_context(_open(out, "wb", "write the changes to")) if out else sys.stdout.buffer
-        for change in run.run(_lines(events, stack)):
-            sink.write(encode(change) + b"\n")
-            counts = entered if change.change == "entered" else exited
-            counts[change.audience] = counts.get(change.audience, 0) + 1
-        sink.flush()
-    _summary(run.result, run.compiled.names, entered, exited)
+        sink: BinaryIO | None = None if members else sys.stdout.buffer
+        if out is not None:
+            sink = stack.enter_context(_opened(out))
+        advanced = stack.enter_context(progress(size_of(events), run.result))
+        stack.enter_context(_few_collections())
+        for told in run.run_blocks(_collecting(lines_of(events, advanced))):
+            if sink is not None and told:
+                sink.write(b"\n".join([value for _, _, value, _ in told]) + b"\n")
+            counts.take(told)
+        counts.close()
+        if sink is not None:
+            sink.flush()
+    for name in members:
+        for line in counts.members_of(name):
+            click.echo(line)
+    _summary(run.result, counts)
+    if plot is not None:
+        _draw(plot, counts, run.result, files.first.name)
 
 
-def _open(name: str, mode: Literal["rb", "wb"], what: str) -> BinaryIO:
+@contextmanager
+def _few_collections() -> Iterator[None]:
+    """Python looks for cycles only where it is told: it would walk all that a replay keeps, which has none."""
+    gc.collect()
+    gc.freeze()
+    gc.disable()
     try:
-        return Path(name).open(mode)
+        yield
+    finally:
+        gc.enable()
+        gc.unfreeze()
+
+
+def _collecting(blocks: Iterable[list[bytes]]) -> Iterator[list[bytes]]:
+    """The blocks; at times what refused messages left behind is looked for, so that memory does not follow the file."""
+    for number, block in enumerate(blocks, 1):
+        if number % COLLECT_BLOCKS == 0:
+            gc.collect()
+        yield block
+
+
+def _opened(name: str) -> BinaryIO:
+    try:
+        return Path(name).open("wb")
     except OSError as error:
-        raise ConfigurationError(f"cannot {what} {name}: {error.strerror}") from error
+        raise ConfigurationError(f"cannot write the changes to {name}: {error.strerror}") from error
 
 
-def _instant(text: str | None) -> int | None:
-    if text is None:
-        return None
-    try:
-        return instant_ms(text)
-    except ValueError as error:
-        raise click.BadParameter(f"{text!r} is not an ISO 8601 instant", param_hint="--until") from error
+def _check_names(asked: Sequence[str], names: Sequence[str]) -> None:
+    for name in asked:
+        if name not in names:
+            near = nearest(name, names)
+            hint = f"did you mean {near}?" if near is not None else f"there are {', '.join(names) or 'none'}"
+            raise click.BadParameter(f"there is no audience {printable(name)!r}; {hint}", param_hint="--members")
 
 
-def with_files(project: Project, given: tuple[str, ...]) -> Project:
-    """The project with files in place of its tables' sources. Raises ``BadParameter`` for what it does not have."""
-    tables = dict(project.tables)
-    for text in given:
-        name, _, file = text.partition("=")
-        if name not in tables or not file:
-            known = ", ".join(sorted(tables)) or "none"
-            raise click.BadParameter(f"{text!r} is not TABLE=FILE of a known table ({known})", param_hint="--warehouse")
-        tables[name] = msgspec.structs.replace(tables[name], source=str(Path(file).resolve()))
-    return msgspec.structs.replace(project, tables=tables)
+def _check_picture(file: str) -> None:
+    """Says before the work what would go wrong after it."""
+    from opportune.cli.replay_plot import ENDINGS, library
+
+    if not file.lower().endswith(ENDINGS):
+        raise click.BadParameter(f"a picture's name ends with {', '.join(ENDINGS)}", param_hint="--plot")
+    library()
 
 
-def _lines(names: tuple[str, ...], stack: ExitStack) -> Iterator[bytes]:
-    """The lines of all files, one after the other, empty ones left out."""
-    for name in names:
-        file = sys.stdin.buffer if name == "-" else stack.enter_context(_open(name, "rb", "read the events of"))
-        for line in file:
-            text = line.rstrip(b"\r\n")
-            if text:
-                yield text
+def _draw(file: str, counts: Counts, result: ReplayResult, title: str) -> None:
+    from opportune.cli.replay_plot import draw
+
+    if result.start_ms is None or result.end_ms is None:
+        click.echo("nothing was drawn: there is no instant to draw", err=True)
+    else:
+        draw(Path(file), counts.curves, counts.peak, result.start_ms, result.end_ms, title)
 
 
-def _summary(result: ReplayResult, names: list[str], entered: dict[str, int], exited: dict[str, int]) -> None:
+def _summary(result: ReplayResult, counts: Counts) -> None:
     refused = ", ".join(f"{reason} {count}" for reason, count in sorted(result.refused.items())) or "none"
+    more = {
+        "clamped": result.clamped,
+        "after --until": result.after_until,
+        "page and screen calls that no audience reads": result.unread_pages,
+    }
     click.echo(
         f"events {result.events}, applied {result.applied}, duplicates {result.duplicates}, refused: {refused}"
-        + (f", after --until {result.after_until}" if result.after_until else ""),
+        + "".join(f", {what} {number}" for what, number in more.items() if number),
         err=True,
     )
     click.echo(f"profiles {result.profiles}", err=True)
-    for name in names:
-        into, out_of = entered.get(name, 0), exited.get(name, 0)
-        click.echo(f"{name}: entered {into}, exited {out_of}, members at the end {into - out_of}", err=True)
+    for name in counts.entered:
+        click.echo(
+            f"{name}: entered {counts.entered[name]}, exited {counts.exited[name]}, "
+            f"members at the end {counts.now[name]}, at most {counts.peak[name]}",
+            err=True,
+        )

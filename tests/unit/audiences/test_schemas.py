@@ -10,7 +10,15 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from opportune.audiences import audience_file, condition_reader, events_file, settings_file, warehouse_file
+from opportune.audiences import (
+    audience_file,
+    condition_reader,
+    events_file,
+    settings_file,
+    story_file,
+    story_rows,
+    warehouse_file,
+)
 from opportune.audiences.diagnostics import Report, Unreadable
 from opportune.audiences.durations import duration_ms
 from opportune.audiences.predicate_reader import OPERATORS
@@ -33,7 +41,7 @@ def plain(node: Node) -> Any:
     return node.value()
 
 
-@pytest.mark.parametrize("name", ["opportune", "events", "warehouse", "audiences"])
+@pytest.mark.parametrize("name", ["opportune", "events", "warehouse", "audiences", "stories"])
 def test_they_are_schemas(name: str) -> None:
     Draft202012Validator.check_schema(schema(name))
 
@@ -62,6 +70,12 @@ def test_their_keys_are_those_of_the_readers() -> None:
     assert list(events["$defs"]["model"]["properties"]) == list(events_file.MODEL_KEYS)
     assert events["$defs"]["model"]["properties"]["type"]["enum"] == list(events_file.CALL_TYPES)
     assert set(tables["$defs"]["table"]["properties"]) == set(warehouse_file.TABLE_KEYS)
+
+
+def test_the_keys_of_stories_are_those_of_their_reader() -> None:
+    defined = schema("stories")["$defs"]
+    assert set(defined["story"]["properties"]) == set(story_file.STORY_KEYS)
+    assert set(defined["row"]["properties"]) == set(story_rows.ROW_KEYS)
 
 
 def test_the_keys_of_settings_are_those_of_their_reader() -> None:

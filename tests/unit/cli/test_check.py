@@ -3,9 +3,16 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import msgspec
 from click.testing import CliRunner
 
+from flows.worker import routing
+from opportune.audiences.loader import load_project
+from opportune.audiences.plan import Plan
+from opportune.audiences.plan_report import report
 from opportune.cli.check import check
+from state.rocks import RocksStore, shared_memory
+from state.shard_identity import Expected, Identity, open_shard
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -51,7 +58,7 @@ def test_json(tmp_path: Path) -> None:
     assert answer.exit_code == 0
     found = json.loads(answer.stdout)
     assert found["ok"] is True
-    assert found["project"] == {"audiences": ["a"], "events": ["X"], "traits": [], "attributes": []}
+    assert found["project"] == {"audiences": ["a"], "events": ["X"], "traits": [], "attributes": [], "stories": []}
     (warning,) = found["diagnostics"]
     assert (warning["severity"], warning["line"], warning["column"]) == ("warning", 2, 25)
     (directory / "opportune.yml").unlink()
@@ -76,3 +83,63 @@ def test_a_table_is_looked_into(tmp_path: Path) -> None:
     assert answer.exit_code == 1
     assert "no table has a column `paln`" in answer.stderr
     assert "did you mean `plan`?" in answer.stderr
+
+
+def test_stories_are_checked_too(tmp_path: Path) -> None:
+    directory = project(tmp_path, "name: a\nwhen: {event: X}\n")
+    (directory / "stories").mkdir()
+    (directory / "stories" / "s.yml").write_text("story: s\ntimeline: [{at: 12:00, members: {b: []}}]\n")
+    answer = CliRunner().invoke(check, [str(directory)])
+    assert answer.exit_code == 1
+    assert "stories/s.yml:2:34: error: there is no audience `b`" in answer.stderr
+
+
+def test_the_plan_says_what_is_shared_and_kept(tmp_path: Path) -> None:
+    audiences = """\
+- {name: a, when: {event: X, times: ">= 3", within: 1 hour}}
+- {name: b, when: {event: X, within: 1 day}}
+- {name: c, when: [{event: X, where: {p: 1}, times: 2}, {trait: t, is: 1}]}
+"""
+    answer = CliRunner().invoke(check, [str(project(tmp_path, audiences)), "--explain-plan", "--json"])
+    assert answer.exit_code == 0, answer.output
+    plan = json.loads(answer.stdout)["plan"]
+    first, second = plan["features"]
+    assert (first["keeps"], first["audiences"], first["conditions"]) == ("the last 3 instants", ["a", "b"], 2)
+    assert (second["where"], second["keeps"], second["audiences"]) == ("p is 1", "a number up to 3", ["c"])
+    assert (plan["audiences"], plan["conditions"], plan["traits"]) == (3, 4, ["t"])
+    by_event = {message["event"]: message["audiences"] for message in plan["messages"]}
+    assert by_event == {"track X": ["a", "b", "c"], "identify": ["c"]}
+    text = CliRunner().invoke(check, [str(tmp_path), "--explain-plan"]).stdout
+    assert "4 conditions of 3 audiences come down to 2 features, 1 of them shared" in text
+
+
+def test_bytes_are_not_below_what_is_stored() -> None:
+    """Of a person with everything that the shop's audiences look at."""
+    loaded = load_project(ROOT / "examples" / "shop")
+    plan = Plan(loaded)
+    total = 0
+    for group in plan.groups[1:]:
+        full = [[(1 << 42) + n for n in range(f.cap)] if f.windowed else f.cap for f in group.features.values()]
+        total += len(msgspec.msgpack.encode(full))
+    assert total <= report(plan).bytes_max <= total * 1.5
+
+
+def test_a_state_is_kept_for_its_definitions(tmp_path: Path) -> None:
+    directory = project(tmp_path, "name: a\nwhen: {event: X}\n")
+    state = directory / "state"
+    state.mkdir()
+    arguments = [str(directory), "--against", str(state)]
+    assert "no state yet" in CliRunner().invoke(check, arguments).stdout
+    loaded = load_project(directory)
+    shards = loaded.settings.state.shards
+    store = RocksStore(state / "shards" / "0003", shared_memory(8 << 20, 8 << 20))
+    identity = Identity(project="a", shard=3, shards=shards)
+    open_shard(store, Expected(identity, Plan(loaded).fingerprint.encode(), routing().encode()))
+    answer = CliRunner().invoke(check, arguments)
+    assert (answer.exit_code, "kept for these definitions" in answer.stdout) == (0, True)
+    (directory / "audiences" / "a.yml").write_text("name: a\nwhen: {event: X, within: 1 day}\n")
+    answer = CliRunner().invoke(check, [*arguments, "--json"])
+    found = json.loads(answer.stdout)
+    assert (answer.exit_code, found["ok"], found["state"]["starts"]) == (1, False, False)
+    ((reason, where),) = found["state"]["refusals"].items()
+    assert ("definitions changed" in reason, where) == (True, [3])

@@ -8,7 +8,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from opportune.cli.main import main
-from tests.oracle.builders import track
+from opportune.cli.replay_counts import POINTS_MAX, Curve
+from opportune.event import iso_text
+from tests.oracle.builders import DAY_0, track
 
 AUDIENCE = "name: a\nwhen: {event: A, within: 1 minute}\n"
 TABLES = "tables: {customers: {source: customers.csv, key: user_id, columns: {plan: string}}}\n"
@@ -116,3 +118,67 @@ def test_a_directory_instead_of_events_is_a_sentence(shop: Path) -> None:
     result = run(shop, "--events", str(shop))
     assert result.exit_code == 78
     assert "cannot read the events" in result.stderr
+
+
+def test_a_table_may_come_into_force_later(shop: Path) -> None:
+    (shop / "warehouse.yml").write_text(TABLES)
+    (shop / "audiences" / "b.yml").write_text("name: b\nwhen: {attribute: plan, is: free}\n")
+    (shop / "customers.csv").write_text("user_id,plan\nann,paid\n")
+    (shop / "next.csv").write_text("user_id,plan\nann,free\nzoe,free\n")
+    later = f"customers={shop / 'next.csv'}@2023-11-14T22:13:23Z"
+    result = run(shop, "--events", str(shop / "events.jsonl"), "--warehouse", later)
+    assert result.exit_code == 0, result.output
+    changes = [json.loads(line) for line in result.stdout.splitlines()]
+    entered = [(one["at"], one["identifiers"]["user_id"], one["cause"]) for one in changes if one["audience"] == "b"]
+    assert sorted(entered) == [
+        ("2023-11-14T22:13:23.000Z", ["ann"], "attribute"),
+        ("2023-11-14T22:13:23.000Z", ["zoe"], "attribute"),
+    ]
+
+
+@pytest.mark.parametrize("at_ms", [-1, 0, 1, 5_000, 60_999, 61_000, 61_001])
+def test_a_table_comes_into_force_at_its_instant_and_not_after_the_end(shop: Path, at_ms: int) -> None:
+    (shop / "warehouse.yml").write_text(TABLES)
+    (shop / "audiences" / "a.yml").write_text("name: b\nwhen: {attribute: plan, is: free}\n")
+    (shop / "customers.csv").write_text("user_id,plan\nann,paid\n")
+    (shop / "next.csv").write_text("user_id,plan\nann,free\n")
+    at = iso_text(DAY_0 + at_ms)
+    result = run(shop, "--events", str(shop / "events.jsonl"), "--warehouse", f"customers={shop / 'next.csv'}@{at}")
+    found = [json.loads(line)["at"] for line in result.stdout.splitlines()]
+    assert found == ([at] if at_ms <= 61_000 else [])
+
+
+def test_members_at_the_end_instead_of_changes(shop: Path) -> None:
+    result = run(shop, "--events", str(shop / "events.jsonl"), "--members", "a")
+    assert (result.exit_code, result.stdout) == (0, "user_id:bob\n")
+    assert run(shop, "--events", "-", "--members", "b").exit_code == 2
+
+
+def test_the_most_members_are_those_at_one_instant(shop: Path) -> None:
+    (shop / "events.jsonl").write_bytes(b"\n".join([track("A", 0), track("A", 0, "bob"), track("A", 60_000, "cid")]))
+    # Two leave in the millisecond in which one comes.
+    assert "members at the end 1, at most 2" in run(shop, "--events", str(shop / "events.jsonl")).stderr
+
+
+@pytest.mark.parametrize("name", ["p.png", "p.svg"])
+def test_the_picture_is_drawn(shop: Path, name: str) -> None:
+    pytest.importorskip("matplotlib")
+    result = run(shop, "--events", str(shop / "events.jsonl"), "--plot", str(shop / name))
+    assert result.exit_code == 0, result.output
+    drawn = (shop / name).read_bytes()
+    assert drawn[:4] == b"\x89PNG" if name.endswith("png") else b"<svg" in drawn[:600]
+
+
+def test_a_picture_of_an_unknown_kind_is_refused_before_the_work(shop: Path) -> None:
+    result = run(shop, "--events", str(shop / "events.jsonl"), "--plot", "p.bmp")
+    assert (result.exit_code, "ends with .png" in result.stderr) == (2, True)
+
+
+def test_a_curve_has_a_bounded_number_of_points() -> None:
+    curve = Curve()
+    for number in range(100_000):
+        curve.put(1_000_000 + number * 17, number)
+    instants, numbers = curve.line()
+    assert POINTS_MAX / 2 <= len(instants) <= POINTS_MAX
+    assert numbers[-1] == 99_999
+    assert instants == sorted(instants)

@@ -6,13 +6,18 @@ import itertools
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from flows.replay import CHUNK, Replay, ReplayResult, replay, without_flaps
+from flows.replay import CHUNK, Refresh, Replay, ReplayResult, replay
+from flows.replay_changes import ORDER, Emitted, decode_emitted, encode_change, without_flaps
 from opportune.audiences.schema import All, AttributeCondition, Condition, Not, Table
 from opportune.event import instant_ms
 from opportune.membership import MembershipChange
 from opportune.project import Project
 from opportune.settings import Clock, Dedupe, Settings
+from state.warehouse import WarehouseTable
+from tests.model.logs import messages
 from tests.oracle.builders import DAY_0, happened, message, predicate, project, track
 from tests.oracle.engine import warehouse
 from tests.unit.flows.one_shard import Told
@@ -226,9 +231,65 @@ def test_parts_of_an_instant_have_one_net() -> None:
         change("b", 14, True, "t2"),
         change("a", 10, True, profile="q"),
     ]
-    assert [(one.id, one.audience, one.version) for one in without_flaps(parts)] == [
+    emitted: list[Emitted] = [
+        (one.at.encode(), f"{one.profile_id:<32}/{one.audience}".encode(), encode_change(one), one.change == "entered")
+        for one in parts
+    ]
+    net = [decode_emitted(one) for one in without_flaps(sorted(emitted, key=ORDER), {b"t1"})]
+    assert [(one.id, one.audience, one.version) for one in net] == [
         ("p/10", "a", 10),
         ("p/11", "c", 11),
-        ("p/14", "b", 14),
         ("q/10", "a", 10),
+        ("p/14", "b", 14),
     ]
+
+
+@given(messages(), st.integers(1, 3))
+def test_how_much_is_applied_at_a_time_does_not_show(raws: list[bytes], many: int) -> None:
+    audiences: dict[str, Condition] = {"a": A10, "b": Not((A10,)), "c": happened("B")}
+    expected = replay(project(audiences), raws)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("flows.replay.CHUNK", many)
+        patch.setattr("flows.replay.PART_MAX", many)
+        found = replay(project(audiences), raws)
+    assert [(one.id, one.at, one.change, one.cause) for one in found.changes] == [
+        (one.id, one.at, one.change, one.cause) for one in expected.changes
+    ]
+    assert (found.refused, found.duplicates, found.clamped) == (expected.refused, expected.duplicates, expected.clamped)
+
+
+def table(directory: Path, plan: str) -> dict[str, WarehouseTable]:
+    """Ann's row, loaded."""
+    (directory / "customers.csv").write_text(f"user_id,plan\nann,{plan}\n")
+    return warehouse(ON_PLAN, directory)
+
+
+CUSTOMERS = Table("customers", "customers.csv", "user_id", columns={"plan": "string"})
+FREE = AttributeCondition("customers", "plan", predicate(eq="free"))
+ON_PLAN = project(
+    {"both": All((FREE, A10)), "free": FREE, "idle": All((FREE, Not((A10,))))}, None, {"customers": CUSTOMERS}
+)
+
+
+@pytest.mark.parametrize("split", [1, 2])
+def test_a_refresh_and_an_event_of_one_instant(tmp_path: Path, split: int) -> None:
+    paid, free = table(tmp_path, "paid"), table(tmp_path, "free")
+    one = Replay(ON_PLAN, tables=paid, refreshes=[Refresh(DAY_0 + 20, free)])
+    raws = [track("B", 0), track("A", 20), track("B", 40)]
+    blocks = [raws[at : at + split] for at in range(0, 3, split)]
+    changes = [decode_emitted(each) for block in one.run_blocks(blocks) for each in block]
+    assert [Told(instant_ms(each.at) - DAY_0, each.audience, each.change, each.cause) for each in changes] == [
+        # The refresh alone makes her free; only with the event is she in both, and never idle in between.
+        Told(20, "both", "entered", "event"),
+        Told(20, "free", "entered", "attribute"),
+        Told(30, "both", "exited", "time"),
+        Told(30, "idle", "entered", "time"),
+    ]
+
+
+def test_an_event_that_is_refused_brings_no_table_into_force(tmp_path: Path) -> None:
+    paid, free = table(tmp_path, "paid"), table(tmp_path, "free")
+    twice = track("A", 0, messageId="m"), track("A", 50, messageId="m")
+    one = Replay(ON_PLAN, tables=paid, refreshes=[Refresh(DAY_0 + 20, free)])
+    assert [decode_emitted(each).audience for block in one.run_blocks([list(twice)]) for each in block] == []
+    assert one.result.duplicates == 1

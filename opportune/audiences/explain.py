@@ -1,0 +1,376 @@
+"""Why somebody is in an audience or not: its conditions with what each saw, what is missing, and when it next changes.
+
+Owns: an interpreter of the conditions over the state that the engine keeps of a person, one function a kind of condition,
+listed in ``KINDS``: a condition of another kind is a function more. It is slow and clear; the engine's code is generated.
+Invariant: ``holds`` is what the engine evaluates at the same instant over the same state (tests/model compares them), and
+``next_change_ms`` is the first instant after now at which it differs if nothing happens, None where there is none.
+Not here: reading a person's state (state.person), words (opportune.audiences.sentences), printing (opportune.cli).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any as Anything
+
+import msgspec
+from msgspec import UNSET
+
+from opportune.audiences import predicate as predicates
+from opportune.audiences.durations import duration_text
+from opportune.audiences.plan import Plan, Steps, steps
+from opportune.audiences.schema import (
+    All,
+    Any,
+    AttributeCondition,
+    AudienceCondition,
+    Condition,
+    EventCondition,
+    Not,
+    TraitCondition,
+)
+from opportune.audiences.sentences import literal, predicate, sentence
+from opportune.event import iso_text
+from opportune.profile import NEVER
+
+CHANGES_LOOKED_AT_MAX = 10_000
+"""Instants at which some part may change that are looked at for the next change of the whole."""
+INSTANTS_SHOWN = 20
+
+
+class PersonState(msgspec.Struct):
+    """What the engine keeps of a person.
+
+    Args:
+        profile_id: 32 hexadecimal digits.
+        identifiers: ``namespace:value`` texts.
+        now_ms: the last instant at which something was applied, milliseconds since the epoch.
+        members: the names of the audiences that the person is in, as stored.
+        groups: opened feature groups by number; a group that is not there is empty.
+        traits: by name, the instant and the value.
+        rows: by table, the used columns in the plan's order; a table that is not there has no row of the person.
+    """
+
+    profile_id: str
+    identifiers: list[str]
+    now_ms: int
+    members: set[str]
+    groups: Mapping[int, Sequence[Anything]]
+    traits: Mapping[str, tuple[int, Anything]]
+    rows: Mapping[str, Sequence[Anything]]
+
+
+class Explained(msgspec.Struct, omit_defaults=True):
+    """One condition.
+
+    Args:
+        asks: what it asks, a sentence.
+        holds: whether it holds.
+        saw: what it saw, a sentence.
+        missing: what is missing, where the answer would be another one without this condition; else empty.
+        next_change: when it changes if nothing happens, ISO 8601; None: never.
+        value: what it saw, for machines: a count, a value.
+        instants: of the events that it counts and that are kept, the newest last, ISO 8601.
+        parts: the conditions in it.
+        kind: the key that the condition has in YAML: event, trait, attribute, audience, all, any, none.
+    """
+
+    asks: str
+    holds: bool
+    kind: str
+    saw: str = ""
+    missing: str = ""
+    next_change: str | None = None
+    value: Anything = None
+    instants: list[str] = []
+    parts: list[Explained] = []
+
+
+class Explanation(msgspec.Struct, omit_defaults=True):
+    """Why a person is in an audience, or not.
+
+    Args:
+        audience: its name.
+        description: the audience's own.
+        profile_id: the person's, 32 hexadecimal digits.
+        identifiers: the person's.
+        at: the instant that is explained, ISO 8601.
+        member: whether they are in at that instant.
+        next_change: when that changes if nothing happens; None: never.
+        condition: the tree.
+    """
+
+    audience: str
+    profile_id: str
+    identifiers: list[str]
+    at: str
+    member: bool
+    condition: Explained
+    next_change: str | None = None
+    description: str = ""
+
+
+class Value(msgspec.Struct, frozen=True):
+    """A condition's value, and a lower bound of the next instant at which it can change by itself (``NEVER``)."""
+
+    holds: bool
+    until_ms: int = NEVER
+
+
+class Explainer:
+    """Evaluates and explains conditions for one person.
+
+    Args:
+        plan: of the project.
+        person: their state; it holds nothing later than the instants that are asked for.
+    """
+
+    def __init__(self, plan: Plan, person: PersonState) -> None:
+        self.plan = plan
+        self.person = person
+
+    def explain(self, audience: str, now_ms: int) -> Explanation:
+        """Explains an audience.
+
+        Args:
+            audience: its name.
+            now_ms: the instant; not before the person's last.
+
+        Raises:
+            KeyError: there is no such audience.
+        """
+        found = self.plan.audiences[self.plan.numbers[audience]]
+        tree = self.tree(found.condition, now_ms)
+        point(tree, wanted=True)
+        return Explanation(
+            audience,
+            self.person.profile_id,
+            self.person.identifiers,
+            iso_text(now_ms),
+            tree.holds,
+            tree,
+            tree.next_change,
+            found.description,
+        )
+
+    def tree(self, condition: Condition, now_ms: int) -> Explained:
+        """A condition with everything below it; one part alone stands for what it is a part of."""
+        while isinstance(condition, All | Any) and len(condition.conditions) == 1:
+            condition = condition.conditions[0]
+        made = KINDS[type(condition)].explain(self, condition, now_ms)
+        at_ms = self.next_change(condition, now_ms)
+        made.next_change = None if at_ms is None else iso_text(at_ms)
+        return made
+
+    def value(self, condition: Condition, now_ms: int) -> Value:
+        """A condition's value at an instant."""
+        return KINDS[type(condition)].value(self, condition, now_ms)
+
+    def next_change(self, condition: Condition, now_ms: int) -> int | None:
+        """The first instant after now at which a condition's value differs, if nothing happens.
+
+        Returns:
+            Milliseconds since the epoch; None where there is none.
+        """
+        first = self.value(condition, now_ms)
+        until_ms = first.until_ms
+        for _ in range(CHANGES_LOOKED_AT_MAX):
+            if until_ms == NEVER:
+                return None
+            later = self.value(condition, until_ms)
+            if later.holds != first.holds:
+                return until_ms
+            until_ms = later.until_ms
+        return None
+
+    def count(self, condition: EventCondition, now_ms: int) -> tuple[list[int], int]:
+        """The instants in the window, as far as kept, and the count, up to what the plan's conditions tell apart."""
+        place = self.plan.place(condition)
+        if place is None:
+            return [], 0
+        group, number = place
+        features = self.person.groups.get(group)
+        if features is None:
+            return [], 0
+        if condition.within_ms is None:
+            return [], features[number]
+        ring: list[int] = features[number]
+        inside = ring[bisect_right(ring, now_ms - condition.within_ms) :]
+        return inside, len(inside)
+
+    def kept(self, condition: EventCondition) -> int:
+        """Up to how many events the state tells apart for a condition."""
+        return self.plan.feature(condition)[1].cap
+
+
+def point(part: Explained, *, wanted: bool) -> None:
+    """Leaves only what is missing for the whole to hold.
+
+    Args:
+        part: a tree.
+        wanted: whether it has to hold: not so inside of ``none``.
+    """
+    needed = part.holds != wanted
+    if not needed:
+        part.missing = ""
+    elif not wanted:
+        part.missing = "it must not hold"
+    for each in part.parts:
+        point(each, wanted=wanted != (part.kind == "none") if needed else each.holds)
+
+
+class Kind(msgspec.Struct, frozen=True):
+    """How a kind of condition is evaluated and explained."""
+
+    value: Callable[[Explainer, Anything, int], Value]
+    explain: Callable[[Explainer, Anything, int], Explained]
+
+
+def _event_value(explainer: Explainer, condition: EventCondition, now_ms: int) -> Value:
+    table = steps(condition.times)
+    instants, count = explainer.count(condition, now_ms)
+    holds = table.holds(count)
+    if condition.within_ms is None:
+        return Value(holds)
+    for number, instant in enumerate(instants, 1):
+        if table.holds(count - number) != holds:
+            return Value(holds, instant + condition.within_ms)
+    return Value(holds)
+
+
+def _event(explainer: Explainer, condition: EventCondition, now_ms: int) -> Explained:
+    table = steps(condition.times)
+    instants, count = explainer.count(condition, now_ms)
+    kept = explainer.kept(condition)
+    more = " or more" if count and count >= kept else ""
+    found = Explained(sentence(condition), table.holds(count), "event", value=count)
+    found.saw = f"{count}{more}"
+    if instants:
+        shown = instants[-INSTANTS_SHOWN:]
+        found.instants = [iso_text(instant) for instant in shown]
+        found.saw += f", {'the newest ' if len(shown) < len(instants) or more else ''}at {_times(shown, now_ms)}"
+    if not found.holds:
+        found.missing = _lacking(table, count, condition, explainer.next_change(condition, now_ms))
+    return found
+
+
+def _lacking(table: Steps, count: int, condition: EventCondition, changes_ms: int | None) -> str:
+    """What would make a count right: so many more events, or that those there are leave the window."""
+    wanted = next(
+        (start for start, truth in zip(table.starts, table.truths, strict=True) if truth and start > count), None
+    )
+    parts = []
+    if wanted is not None:
+        within = (
+            ""
+            if condition.within_ms is None
+            else f", while those there are in the {duration_text(condition.within_ms)}"
+        )
+        parts.append(f"{wanted - count} more{within if count else ''}")
+    if changes_ms is not None:
+        parts.append(f"nothing more until {iso_text(changes_ms)}")
+    return " or ".join(parts) or "it cannot hold any more"
+
+
+def _times(instants: Sequence[int], now_ms: int) -> str:
+    """Instants in a line: without the date where it is today's."""
+    today = iso_text(now_ms)[:10]
+    texts = [iso_text(instant) for instant in instants]
+    return ", ".join(text[11:-1].removesuffix(".000") if text.startswith(today) else text for text in texts)
+
+
+def _trait_value(explainer: Explainer, condition: TraitCondition, _now_ms: int) -> Value:
+    return Value(predicates.function(condition.predicate)(_trait_of(explainer, condition)))
+
+
+def _trait_of(explainer: Explainer, condition: TraitCondition) -> Anything:
+    value = explainer.person.traits.get(condition.keys[0], (0, None))[1]
+    return predicates.walk(value, condition.keys[1:]) if len(condition.keys) > 1 else value
+
+
+def _trait(explainer: Explainer, condition: TraitCondition, now_ms: int) -> Explained:
+    value = _trait_of(explainer, condition)
+    since = explainer.person.traits.get(condition.keys[0])
+    found = Explained(sentence(condition), _trait_value(explainer, condition, now_ms).holds, "trait")
+    return _saw(
+        found, None if value is UNSET else value, "" if since is None else f", since {iso_text(since[0])}", condition
+    )
+
+
+def _row_value(explainer: Explainer, condition: AttributeCondition) -> Anything:
+    row = explainer.person.rows.get(condition.table)
+    return None if row is None else row[explainer.plan.columns[condition.table].index(condition.column)]
+
+
+def _attribute_value(explainer: Explainer, condition: AttributeCondition, _now_ms: int) -> Value:
+    return Value(predicates.function(condition.predicate, parsed=True)(_row_value(explainer, condition)))
+
+
+def _attribute(explainer: Explainer, condition: AttributeCondition, now_ms: int) -> Explained:
+    found = Explained(sentence(condition), _attribute_value(explainer, condition, now_ms).holds, "attribute")
+    absent = condition.table not in explainer.person.rows
+    return _saw(found, _row_value(explainer, condition), f": no row in {condition.table}" if absent else "", condition)
+
+
+def _saw(found: Explained, value: Anything, more: str, condition: TraitCondition | AttributeCondition) -> Explained:
+    """Fills in what a condition on a value saw, and what it would have to be."""
+    found.value = value
+    found.saw = literal(value, instants=condition.predicate.instants) + more
+    if not found.holds:
+        found.missing = f"a value that {predicate(condition.predicate)}"
+    return found
+
+
+def _audience_value(explainer: Explainer, condition: AudienceCondition, now_ms: int) -> Value:
+    plan = explainer.plan
+    return explainer.value(plan.audiences[plan.numbers[condition.name]].condition, now_ms)
+
+
+def _audience(explainer: Explainer, condition: AudienceCondition, now_ms: int) -> Explained:
+    plan = explainer.plan
+    part = explainer.tree(plan.audiences[plan.numbers[condition.name]].condition, now_ms)
+    return Explained(sentence(condition), part.holds, "audience", parts=[part])
+
+
+def _group_value(explainer: Explainer, condition: All | Any | Not, now_ms: int) -> Value:
+    """``all`` when true changes with the first of its parts, when false not before all that are false now."""
+    values = [explainer.value(part, now_ms) for part in condition.conditions]
+    every = isinstance(condition, All)
+    holds = all(each.holds for each in values) if every else any(each.holds for each in values)
+    deciding = [each.until_ms for each in values if each.holds != every]
+    until_ms = max(deciding) if deciding else min(each.until_ms for each in values)
+    return Value(not holds if isinstance(condition, Not) else holds, until_ms)
+
+
+def _group(explainer: Explainer, condition: All | Any | Not, now_ms: int) -> Explained:
+    parts = [explainer.tree(part, now_ms) for part in condition.conditions]
+    holding = sum(part.holds for part in parts)
+    kind = "all" if isinstance(condition, All) else "any" if isinstance(condition, Any) else "none"
+    found = Explained(sentence(condition), _group_value(explainer, condition, now_ms).holds, kind, parts=parts)
+    found.saw = f"{holding} of {len(parts)} hold{'s' if holding == 1 else ''}"
+    if not found.holds:
+        found.missing = _wanted(condition, parts)
+    return found
+
+
+def _wanted(condition: All | Any | Not, parts: Sequence[Explained]) -> str:
+    if isinstance(condition, Not):
+        return f"that {_listed([part.asks for part in parts if part.holds])} no longer holds"
+    lacking = [part.asks for part in parts if not part.holds]
+    return f"{'that' if isinstance(condition, All) else 'one of'}: {_listed(lacking)}"
+
+
+def _listed(sentences: Sequence[str]) -> str:
+    return "; ".join(sentences)
+
+
+KINDS: dict[type, Kind] = {
+    EventCondition: Kind(_event_value, _event),
+    TraitCondition: Kind(_trait_value, _trait),
+    AttributeCondition: Kind(_attribute_value, _attribute),
+    AudienceCondition: Kind(_audience_value, _audience),
+    All: Kind(_group_value, _group),
+    Any: Kind(_group_value, _group),
+    Not: Kind(_group_value, _group),
+}
+"""How each kind of condition is evaluated and explained."""

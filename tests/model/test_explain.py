@@ -1,0 +1,60 @@
+"""Explanations agree with the engine: who is in at an instant, and the instant at which that changes by itself."""
+
+from __future__ import annotations
+
+from hypothesis import event, given, settings
+
+from flows.replay import Replay
+from flows.replay_changes import decode_emitted
+from opportune.audiences.explain import Explained, Explainer
+from opportune.event import instant_ms
+from opportune.project import Project
+from state.person import person_state
+from tests.model.logs import messages
+from tests.model.projects import projects, rows
+from tests.model.test_engine_equals_oracle import loaded
+from tests.oracle import Tables
+from tests.oracle.builders import DAY_0
+
+LATER_MS = 4 * 366 * 86_400_000
+"""Longer than any window."""
+
+
+@settings(deadline=None)
+@given(projects(), messages(), rows())
+def test_explanations_agree_with_the_engine(project: Project, raws: list[bytes], tables: Tables) -> None:
+    given_tables = loaded(project, tables)
+    now_replay = Replay(project, tables=given_tables, clock=lambda: DAY_0)
+    changes = [decode_emitted(one) for block in now_replay.run_blocks([raws]) for one in block]
+    end_ms = now_replay.result.end_ms
+    if end_ms is None:
+        return
+    inside = {(one.profile_id, one.audience): one.change == "entered" for one in changes}
+    later = Replay(project, tables=given_tables, until_ms=end_ms + LATER_MS, clock=lambda: DAY_0)
+    following: dict[tuple[str, str], int] = {}
+    for block in later.run_blocks([raws]):
+        for change in map(decode_emitted, block):
+            if instant_ms(change.at) > end_ms:
+                following.setdefault((change.profile_id, change.audience), instant_ms(change.at))
+    plan = now_replay.compiled.plan
+    store = now_replay.actor.store
+    people = [key for key, _ in store.scan("profiles") if len(key) == 16]
+    event(f"people: {min(len(people), 5)}, changes to come: {min(len(following), 5)}")
+    for profile in people:
+        person = person_state(plan, store, profile, given_tables)
+        assert person is not None
+        explainer = Explainer(plan, person)
+        for audience in plan.audiences:
+            who = (profile.hex(), audience.name)
+            explanation = explainer.explain(audience.name, end_ms)
+            assert explanation.member == inside.get(who, False)
+            assert explanation.member == (audience.name in person.members)
+            said = explanation.next_change
+            assert (None if said is None else instant_ms(said)) == following.get(who)
+            if not explanation.member:
+                assert lacks(explanation.condition)
+
+
+def lacks(part: Explained) -> bool:
+    """Whether a tree says somewhere what is missing."""
+    return bool(part.missing) or any(map(lacks, part.parts))
