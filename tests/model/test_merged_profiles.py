@@ -32,7 +32,7 @@ DAY_MS = 86_400_000
 STEPS_MS = (1, 1, 1, 2, 3, 5, 9, 50, 59_999, 60_000, 1_800_000)
 LATE_MS = (0, 0, 0, 0, 1, 2, 5, 10, 60_000)
 CALLS: list[dict[str, object]] = [
-    *[{"type": "track", "event": name} for name in ("A", "A", "A", "B", "B", "C", "D")],
+    *[dict[str, object](type="track", event=name) for name in ("A", "A", "A", "B", "B", "C", "D")],
     {"type": "page", "name": "home"},
     {"type": "identify"},
 ]
