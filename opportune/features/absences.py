@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 from opportune.audiences.schema import AbsentCondition
+from opportune.features import entries
 from opportune.features.entries import ENTRIES_MAX, Windowed, dropped
 from opportune.features.values import Code, code_of
 from opportune.profile import NEVER
@@ -94,9 +95,8 @@ class Absence:
             return list(one or other)
         keys = {**one[0], **other[0]}
         nothing = [NONE, NONE]
-        return [
-            {
-                key: [max(pair) for pair in zip(one[0].get(key, nothing), other[0].get(key, nothing), strict=True)]
-                for key in keys
-            }
-        ]
+        both = {
+            key: [max(pair) for pair in zip(one[0].get(key, nothing), other[0].get(key, nothing), strict=True)]
+            for key in keys
+        }
+        return [entries.newest(both, max)]

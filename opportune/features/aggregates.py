@@ -166,6 +166,6 @@ class Aggregate:
         if function in ("min", "max"):
             return [(min if function == "min" else max)(one[0], other[0], key=unpacked)]
         if function == "distinct":
-            return [{**one[0], **other[0]}]
+            return [entries.newest({**one[0], **other[0]}, lambda _: 0)]
         rank = (one[0], repr(one[1])), (other[0], repr(other[1]))
         return list(one if (rank[0] > rank[1]) == (function == "last") else other)

@@ -11,6 +11,7 @@ Not here: values (opportune.features.aggregates).
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from collections.abc import Callable
 from typing import Any
 
 from opportune.audiences.schema import Window
@@ -97,9 +98,26 @@ def put(cell: list[list[Any]], t: int, *values: Any) -> None:
         column.insert(place, value)
 
 
+def newest(states: dict[Any, Any], at: Callable[[Any], int]) -> dict[Any, Any]:
+    """States by key, of more than ``ENTRIES_MAX`` those of the latest instants; of one instant whoever is which.
+
+    Args:
+        states: by value of ``by``, or by value.
+        at: the last instant of a state, milliseconds.
+    """
+    if len(states) <= ENTRIES_MAX:
+        return states
+    dropped[0] += len(states) - ENTRIES_MAX
+    order = sorted(states, key=lambda key: (at(states[key]), repr(key)))
+    return {key: states[key] for key in order[-ENTRIES_MAX:]}
+
+
 def merged(one: list[list[Any]], other: list[list[Any]]) -> list[list[Any]]:
-    """The entries of both in order of instant; of one instant in an order that does not depend on which is which."""
+    """The newest ``ENTRIES_MAX`` entries of both in order of instant; of one instant in an order whoever is which."""
     if not one or not other:
         return [list(column) for column in one or other]
     rows = sorted([*zip(*one, strict=True), *zip(*other, strict=True)], key=lambda row: (row[0], repr(row[1:])))
+    if len(rows) > ENTRIES_MAX:
+        dropped[0] += len(rows) - ENTRIES_MAX
+        del rows[:-ENTRIES_MAX]
     return [list(column) for column in zip(*rows, strict=True)]

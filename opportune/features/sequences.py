@@ -2,7 +2,8 @@
 
 Owns: the cell: for each value of ``by`` (without it: one) the entries ``[instants, steps]``, where an entry's steps are a bit
 mask. ``[1]`` where the sequence has happened and no window ends it.
-Invariant: value and merge are those of the whole log, as long as no more than ``ENTRIES_MAX`` entries are inside.
+Invariant: value and merge are those of the whole log, as long as no more than ``ENTRIES_MAX`` values of ``by``, each
+with no more than ``ENTRIES_MAX`` entries, are inside; beyond that the oldest go, and that is counted.
 Not here: which events are steps (the generated code tests their ``where``).
 """
 
@@ -66,6 +67,7 @@ class Sequence:
                 self.windowed.forget(rows, now, around)
                 if not rows[0]:
                     del cell[0][key]
+            cell[0] = entries.newest(cell[0], last_instant)
 
     def _keys(self, mask: int, values: tuple[Any, ...]) -> dict[Code, int]:
         if not self.keyed:
@@ -123,4 +125,9 @@ class Sequence:
         both = {key: entries.merged(one[0].get(key, []), other[0].get(key, [])) for key in keys}
         if self.ever and any(self._latest(rows, 0) is not None for rows in both.values() if rows):
             return [1]
-        return [both]
+        return [entries.newest({key: rows for key, rows in both.items() if rows and rows[0]}, last_instant)]
+
+
+def last_instant(rows: list[list[int]]) -> int:
+    """The instant of the newest entry of a value of ``by``, which has one."""
+    return rows[0][-1]
