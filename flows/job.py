@@ -20,6 +20,7 @@ from flows.shard_keys import shard_key
 from flows.topic_watch import TopicWatch
 from flows.watchdog import Watchdog
 from opportune.clock import monotonic_ms
+from opportune.features import entries
 
 EPOCH_EVENTS_MAX = 2_000_000
 """So many records are read in one epoch at most: what is under way between two commits is bounded."""
@@ -124,6 +125,7 @@ class Job:
             metrics.produced = self.delivery.produced
             metrics.refused_by_broker = self.delivery.refused_by_broker
             metrics.dropped = self.delivery.dropped
+        metrics.entries_dropped = entries.dropped[0]
         metrics.left_out = hub.log_time.left_out
         metrics.shard_ms = {actor.shard: actor.time_ms for actor in actors}
         metrics.entered = dict(

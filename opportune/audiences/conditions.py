@@ -18,7 +18,7 @@ from typing import Any as Anything
 
 from opportune.audiences import predicate as predicates
 from opportune.audiences.general import General, of_nothing
-from opportune.audiences.plan import TRAITS, Plan, Steps, leaves_of, steps
+from opportune.audiences.plan import TRAITS, Plan, leaves_of
 from opportune.audiences.schema import (
     All,
     Any,
@@ -32,6 +32,7 @@ from opportune.audiences.schema import (
     TraitCondition,
 )
 from opportune.audiences.sources import general
+from opportune.audiences.steps import Steps, steps
 
 STEPS_INLINE = 16
 """A predicate on counts with more steps than this is looked up in a table."""

@@ -10,17 +10,12 @@ Not here: the code that is generated from it (opportune.audiences.compiler), dec
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Iterator
-from decimal import Decimal
-from functools import lru_cache
 from hashlib import blake2b
-from math import floor
 from typing import Any as Anything
 
 import msgspec
 
-from opportune.audiences import predicate as predicates
 from opportune.audiences.schema import (
     AbsentCondition,
     AggregateValue,
@@ -35,7 +30,6 @@ from opportune.audiences.schema import (
     NearCondition,
     Not,
     Path,
-    Predicate,
     SequenceCondition,
     Step,
     TraitValue,
@@ -43,6 +37,7 @@ from opportune.audiences.schema import (
     meaning,
 )
 from opportune.audiences.sources import CLOCK, SESSION, Source, Sources
+from opportune.audiences.steps import steps
 from opportune.event import CALL_TYPES
 from opportune.features.absences import Absence
 from opportune.features.aggregates import Aggregate
@@ -57,42 +52,6 @@ ATTRIBUTES = 0
 """The number of the handler that stands for the warehouse, and for clocks."""
 OF_ONE_KIND = (EventCondition, AggregateValue, NearCondition)
 """Sources whose events are of one kind of message."""
-
-
-class Steps(msgspec.Struct, frozen=True):
-    """A predicate on counts: ``truths[i]`` holds from ``starts[i]`` on, up to the next start. ``starts[0]`` is 0."""
-
-    starts: tuple[int, ...]
-    truths: tuple[bool, ...]
-
-    def holds(self, count: int) -> bool:
-        """Whether the predicate holds for a count."""
-        return self.truths[bisect_right(self.starts, count) - 1]
-
-    @property
-    def cap(self) -> int:
-        """Counts from here on are all alike."""
-        return self.starts[-1]
-
-
-@lru_cache(maxsize=4_096)
-def steps(predicate: Predicate) -> Steps:
-    """The predicate of ``times`` as steps over the whole numbers."""
-    test = predicates.function(predicate)
-    points = {0}
-    for comparison in predicate.comparisons:
-        operands = comparison.operand if isinstance(comparison.operand, tuple) else (comparison.operand,)
-        for operand in operands:
-            if isinstance(operand, int | Decimal) and not isinstance(operand, bool):
-                points |= {max(0, floor(operand) + extra) for extra in (0, 1)}
-    starts: list[int] = []
-    truths: list[bool] = []
-    for point in sorted(points):
-        truth = test(point)
-        if not truths or truth != truths[-1]:
-            starts.append(point)
-            truths.append(truth)
-    return Steps(tuple(starts), tuple(truths))
 
 
 class Feature(msgspec.Struct):
