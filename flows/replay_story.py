@@ -20,7 +20,8 @@ import msgspec
 
 from flows.replay import Replay
 from flows.replay_changes import decode_emitted
-from opportune.audiences.explain import Explainer, Explanation
+from opportune.audiences.explain import Explainer
+from opportune.audiences.explained import Explanation
 from opportune.audiences.plan import Plan
 from opportune.audiences.schema import Scalar, Table, ValueType
 from opportune.audiences.story_rows import split

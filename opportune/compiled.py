@@ -42,6 +42,7 @@ class Compiled:
     Attributes:
         plan, event_type, program: the parts.
         tracks: the action of each track call by its event name.
+        other_tracks: the action of track calls of other names; None where nothing depends on them.
         kinds: the actions of other calls, by (call type, name or None).
     """
 
@@ -61,12 +62,13 @@ class Compiled:
                 self.tracks[handler.kind[1]] = action
             else:
                 self.kinds[handler.kind] = action
+        self.other_tracks = self.tracks.pop(None, None)
         self.names = [audience.name for audience in self.plan.audiences]
 
     def action(self, event: Any) -> Action | None:
         """The action of an event, or None where no condition mentions its kind."""
         if event.type == "track":
-            return self.tracks.get(event.event)
+            return self.tracks.get(event.event, self.other_tracks)
         if self.event_type.named and event.name is not None and event.type in ("page", "screen"):
             named = self.kinds.get((event.type, event.name))
             if named is not None:

@@ -86,7 +86,7 @@ class EventType:
         self.roots = [root for root in ("properties", "context", "traits") if keys[root]]
         if more and "context" not in self.roots:
             self.roots.append("context")
-        self.named = any(kind[0] in ("page", "screen") and kind[1] is not None for kind in plan.by_kind)
+        self.named = any(kind[0] in ("page", "screen") and kind[1] is not None for kind in plan.kinds)
         fields = [*FIELDS, *([("name", str | None, None)] if self.named else [])]
         fields += [(root, self.types[root] | None, None) for root in self.roots]
         hidden = {name: f"\u2063{name}" for name in WORK}

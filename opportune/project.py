@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from opportune.audiences.schema import Audience, EventModel, Table
+from opportune.audiences.schema import AttributeValue, Audience, ComputedTrait, EventModel, Table
 from opportune.identifiers import IdentitySettings
 from opportune.settings import Settings
 
@@ -25,6 +25,8 @@ class Project(msgspec.Struct, frozen=True):
         tables: the tables of warehouse.yml, by name.
         audiences: all audiences in order of name; a nested audience is a reference by name, free of cycles.
         identity: identity.yml.
+        computed: the computed traits of traits/*.yml, in order of name.
+        timezone_column: the column ``timezone``, where one table alone has it.
     """
 
     name: str
@@ -34,3 +36,5 @@ class Project(msgspec.Struct, frozen=True):
     tables: dict[str, Table]
     audiences: tuple[Audience, ...]
     identity: IdentitySettings = IdentitySettings()
+    computed: tuple[ComputedTrait, ...] = ()
+    timezone_column: AttributeValue | None = None

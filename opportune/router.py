@@ -61,7 +61,7 @@ class Router:
         refusals: list[tuple[int, RejectedEvent]] = []
         events = self.compiled.event_type.decode_all(values, refusals, self.bytes_max)
         refused = [(records[place], refusal) for place, refusal in refusals]
-        tracks, other = self.compiled.tracks, self.compiled.action
+        tracks, other, unnamed = self.compiled.tracks, self.compiled.action, self.compiled.other_tracks
         seconds, suffixes = self.instants.seconds, self.instants.suffixes
         users, strangers, slow_types = self.people.by_user, self.people.by_anonymous, self.people.slow_types
         also: tuple[Person, ...]
@@ -73,7 +73,7 @@ class Router:
         for record, event, arrival in rows:
             try:
                 if event.type is TRACK:
-                    action = tracks.get(event.event)
+                    action = tracks.get(event.event, unnamed)
                 elif event.type is not None:
                     action = other(event)
                 else:

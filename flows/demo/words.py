@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from opportune.audiences.schema import (
+    AggregateValue,
     All,
     Any,
     AttributeCondition,
+    AttributeValue,
     AudienceCondition,
     Comparison,
     Condition,
@@ -20,7 +22,9 @@ from opportune.audiences.schema import (
     Predicate,
     Scalar,
     TraitCondition,
+    TraitValue,
 )
+from opportune.audiences.sentences import sentence, value_text
 from opportune.event import iso_text
 
 _SYMBOLS = {"eq": "=", "ne": "!=", "gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
@@ -39,6 +43,8 @@ def words(condition: Condition) -> str:
         return f"{condition.column} {_predicate(condition.predicate)}"
     if isinstance(condition, AudienceCondition):
         return f"in {condition.name}"
+    if not isinstance(condition, All | Any | Not):
+        return sentence(condition)
     parts = [_nested(part, condition) for part in condition.conditions]
     if isinstance(condition, Not):
         return "not " + " nor ".join(parts)
@@ -80,6 +86,10 @@ def _comparison(comparison: Comparison, show: Callable[[Scalar], str]) -> str:
         name = {"in": "one of", "not_in": "none of"}.get(comparison.op, comparison.op)
         return f"{name} {', '.join(show(value) for value in operand)}"
     name = _SYMBOLS.get(comparison.op, comparison.op.replace("_", " "))
+    other = comparison.value_of_person
+    if other is not None:
+        return f"{name} {value_text(other)}"
+    assert not isinstance(operand, TraitValue | AttributeValue | AggregateValue), "these are values of the person"
     return f"{name} {show(operand)}"
 
 

@@ -54,7 +54,9 @@ def _candidates(comparisons: Sequence[Comparison]) -> tuple[Scalar, ...] | None:
 
 
 def _operands(comparison: Comparison) -> tuple[Scalar, ...]:
-    return comparison.operand if isinstance(comparison.operand, tuple) else (comparison.operand,)
+    assert comparison.value_of_person is None, "what a value of the person may be is not known here"
+    operand = comparison.operand
+    return operand if isinstance(operand, tuple) else (cast(Scalar, operand),)
 
 
 def _holds(comparison: Comparison, value: Scalar) -> bool:

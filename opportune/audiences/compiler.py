@@ -23,10 +23,14 @@ import msgspec
 from msgspec import UNSET
 
 from opportune.audiences.conditions import Emitter, Names, opening
-from opportune.audiences.plan import ATTRIBUTES, TRAITS, Feature, Handler, Plan
+from opportune.audiences.general import decided
+from opportune.audiences.plan import ATTRIBUTES, TRAITS, Feature, Group, Handler, Plan, Role
 from opportune.audiences.predicate import NUMBERS, walk
-from opportune.audiences.schema import Condition, Path, TraitCondition, Where
+from opportune.audiences.schema import Condition, Path, TraitCondition, TraitValue, Where
+from opportune.audiences.sources import SESSION, general
 from opportune.decode import EventType, decode_traits
+from opportune.features.calendar import zone_name
+from opportune.features.values import InstantValue
 from opportune.profile import NEVER, Evaluate
 
 
@@ -101,7 +105,14 @@ def compile_plan(plan: Plan, event_type: EventType, *, counting: bool = False) -
         "unpack": msgspec.msgpack.Decoder(list[Any]).decode,
         "walk": walk,
         "evaluated": [0] * len(plan.audiences),
+        "InstantValue": InstantValue,
+        "zone_name": zone_name,
     }
+    for group in plan.groups:
+        for feature in group.features.values():
+            if feature.kind is not None:
+                namespace[f"put{group.number}_{feature.number}"] = feature.kind.put
+                namespace[f"look{group.number}_{feature.number}"] = getattr(feature.kind, "look", None)
     exec(compile(source, "<plan>", "exec"), namespace)  # noqa: S102 - the source is ours; constants enter by repr
     numbers = range(len(plan.handlers))
     return Program(
@@ -122,6 +133,7 @@ class Writer:
         self.counting = counting
         self.names = Names()
         self.lines: list[str] = []
+        self.values: dict[Path, str] = {}
         self.emitter = Emitter(plan, self.names, self.lines)
         self.referenced = {child for number in plan.order for child in plan.references(number)}
 
@@ -136,9 +148,9 @@ class Writer:
         if handler.traits:
             self.lines += opening(self.plan, TRAITS, " ")
             self._set_traits(gates)
-        self._matchers(handler, wheres)
+        self.values = self._matchers(handler, wheres)
         for group in handler.groups:
-            used += [wheres[feature.where] for feature in self.plan.groups[group].features.values()]
+            used += [wheres[where] for where in self._wheres(handler, group)]
         if "True" not in used:
             w(f" if not ({' or '.join(dict.fromkeys(used))}): return False")
         for group in handler.groups:
@@ -158,6 +170,9 @@ class Writer:
         wheres: dict[tuple[Where, ...], str],
     ) -> None:
         """Puts the event into the features of a group that take it."""
+        if self.plan.groups[group].kind[0] in ("own", "session"):
+            self._fold_own(handler, self.plan.groups[group], gates, wheres)
+            return
         features = list(self.plan.groups[group].features.values())
         taken = [wheres[feature.where] for feature in features]
         if "True" in taken or (len(handler.groups) == 1 and not handler.traits):
@@ -168,6 +183,47 @@ class Writer:
             gates["feature", (group, feature.number)] = gate
             self._insert(group, feature, gate)
 
+    def _fold_own(
+        self,
+        handler: Handler,
+        group: Group,
+        gates: dict[tuple[str, object], str],
+        wheres: dict[tuple[Where, ...], str],
+    ) -> None:
+        """Puts the event into the one feature of a group of its own."""
+        number = group.number
+        cell = f"F{number}[0]"
+        if group.kind[0] == "session":
+            gates["feature", (number, 0)] = "True"
+            self.lines += [f" p.dirty.add({number})", f" put{number}_0({cell}, t, now)"]
+            return
+        gates["feature", (number, 0)] = f"k{number}"
+        takes = [(1 << place, role) for place, role in enumerate(group.roles) if takes_part(role, handler)]
+        bits = [f"({bit} if {wheres[role.where]} else 0)" for bit, role in takes]
+        self.lines.append(f" k{number} = {' | '.join(bits)}")
+        mine = [role for _, role in takes]
+        values = [self.values[role.by] if role.by is not None and role in mine else "None" for role in group.roles]
+        (feature,) = group.features.values()
+        self.lines.append(f" if k{number}:")
+        self.lines.append(f"  p.dirty.add({number})")
+        self.lines.append(
+            f"  put{number}_0({cell}, k{number}, ({', '.join(values)},), t, now, {self._sessions(feature)})"
+        )
+
+    def _sessions(self, feature: Feature) -> str:
+        """The person's sessions, for a feature that needs them."""
+        if not feature.sessions:
+            return "None"
+        group, number = self.plan.place(SESSION) or (0, 0)
+        return f"F{group}[{number}]"
+
+    def _wheres(self, handler: Handler, group: int) -> list[tuple[Where, ...]]:
+        """What the features of a group ask of a handler's event."""
+        taken = self.plan.groups[group]
+        if taken.kind[0] == "own":
+            return [role.where for role in taken.roles if takes_part(role, handler)]
+        return [feature.where for feature in taken.features.values()]
+
     def evaluate(self, handler: Handler) -> None:
         """The function that evaluates all that a handler touches."""
         self.lines.append(f"def evaluate_{handler.number}(p, now, out, e):")
@@ -177,21 +233,27 @@ class Writer:
 
     def found(self) -> None:
         """The function that evaluates a person without events and traits."""
-        self.lines.append("def found(p, now, out, e):")
-        self.lines.append(" m = p.members; row = p.row; nx = NEVER")
+        w = self.lines.append
+        w("def found(p, now, out, e):")
+        w(" G = p.groups; m = p.members; row = p.row; nx = NEVER")
         emitter = Emitter(self.plan, self.names, self.lines, empty=True)
         for number in self.plan.order:
+            if any(general(leaf) and not decided(leaf) for leaf in self.plan.own_leaves(number)):
+                self.emitter.scope = set()
+                self._audience(number, " ")
+                continue
             test = emitter.expression(self.plan.audiences[number].condition)
             if test in ("True", "False"):
                 emitter.decided[number] = test
             else:
-                self.lines.append(f" v{number} = {test}")
+                w(f" v{number} = {test}")
                 test = f"v{number}"
             if test != "False":
                 self._count(number, " ")
-                self.lines.append(
-                    f" if {test} and {number} not in m: m.add({number}); out.append((p, {number}, True, now, e))"
-                )
+                w(f" if {test} and {number} not in m: m.add({number}); out.append((p, {number}, True, now, e))")
+        w(f" if nx < p.dues.get({ATTRIBUTES}, NEVER):")
+        w(f"  p.dues[{ATTRIBUTES}] = nx")
+        w("  if nx < p.due: p.due = nx")
 
     def _set_traits(self, gates: dict[tuple[str, object], str]) -> None:
         """For each name the value with the greatest event time; a later arrival wins a tie."""
@@ -210,27 +272,38 @@ class Writer:
         changed = " or ".join(gates.values())
         w(f" if {changed}: p.dirty.add({TRAITS})")
 
-    def _matchers(self, handler: Handler, wheres: dict[tuple[Where, ...], str]) -> None:
-        """One variable for each distinct ``where``, over values that are read once."""
-        features = [f for group in handler.groups for f in self.plan.groups[group].features.values()]
+    def _matchers(self, handler: Handler, wheres: dict[tuple[Where, ...], str]) -> dict[Path, str]:
+        """One variable for each distinct ``where``, over values that are read once; returns the values' variables."""
+        groups = [self.plan.groups[group] for group in handler.groups]
+        roles = [role for group in groups for role in group.roles if takes_part(role, handler)]
+        asked = [where for group in handler.groups for where in self._wheres(handler, group)]
         values: dict[Path, str] = {}
-        paths = dict.fromkeys(where.path for feature in features for where in feature.where)
+        paths = dict.fromkeys(one.path for where in asked for one in where)
+        paths |= dict.fromkeys(path for group in groups for f in group.features.values() for path in f.paths)
+        paths |= dict.fromkeys(role.by for role in roles if role.by is not None)
         for root in dict.fromkeys(path.root for path in paths):
             self.lines.append(f" {root} = e.{root} or no_{root}")
         for path in paths:
             values[path] = f"d{len(values)}"
             self.lines.append(f" {values[path]} = {self.event_type.value(path)}")
-        for feature in features:
-            if not feature.where:
+        for where in asked:
+            if not where:
                 wheres[()] = "True"
-            elif feature.where not in wheres:
-                tests = [self.names.predicate(where.predicate, values[where.path]) for where in feature.where]
-                wheres[feature.where] = f"g{len(wheres)}"
+            elif where not in wheres:
+                tests = [self.names.predicate(one.predicate, values[one.path]) for one in where]
+                wheres[where] = f"g{len(wheres)}"
                 self.lines.append(f" g{len(wheres) - 1} = {' and '.join(tests)}")
+        return values
 
     def _insert(self, group: int, feature: Feature, gate: str) -> None:
         w = self.lines.append
         cell = f"F{group}[{feature.number}]"
+        if feature.kind is not None:
+            values = [self.values[path] for path in feature.paths]
+            taken = f"({', '.join(values)}), t" if len(values) > 1 else f"{values[0] if values else 'None'}, t, now"
+            more = "" if len(values) > 1 else f", {self._sessions(feature)}"
+            w(f" if {gate}: put{group}_{feature.number}({cell}, {taken}{more})")
+            return
         if feature.cap == 0:
             return
         w(f" if {gate}:")
@@ -274,12 +347,13 @@ class Writer:
     def _gates(self, number: int, gates: dict[tuple[str, object], str]) -> frozenset[str]:
         found: set[str] = set()
         for leaf in self.plan.leaves(number):
-            if isinstance(leaf, TraitCondition):
-                found.add(gates.get(("trait", leaf.keys[0]), ""))
-            else:
-                feature = self.plan.place(leaf)
-                if feature is not None:
-                    found.add(gates.get(("feature", feature), ""))
+            for source in self.plan.sources.of(leaf):
+                if isinstance(source, TraitValue):
+                    found.add(gates.get(("trait", source.keys[0]), ""))
+                else:
+                    place = self.plan.place(source)
+                    if place is not None:
+                        found.add(gates.get(("feature", place), ""))
         return frozenset(found - {""})
 
     def _count(self, number: int, indent: str) -> None:
@@ -305,3 +379,8 @@ class Writer:
             w(f"{indent} if x < nx: nx = x")
         w(f"{indent} if {number} not in m: m.add({number}); out.append((p, {number}, True, now, e))")
         w(f"{indent}elif {number} in m: m.discard({number}); out.append((p, {number}, False, now, e))")
+
+
+def takes_part(role: Role, handler: Handler) -> bool:
+    """Whether a handler's events can be of a role."""
+    return role.kind in (handler.kind, (handler.kind[0], None))

@@ -2,7 +2,8 @@
 
 Owns: the shape of conditions: ``event``, ``trait``, ``attribute``, ``audience``, ``all``, ``any``, ``none``, what goes
 with each, and how deep they nest. A list is ``all``; several of ``all``, ``any`` and ``none`` in one mapping must all hold.
-Not here: predicates (opportune.audiences.predicate_reader), what conditions mean together (opportune.audiences.check).
+Not here: predicates (opportune.audiences.predicate_reader), aggregates (.aggregate_reader), patterns (.pattern_reader), what
+conditions mean together (.check).
 """
 
 from __future__ import annotations
@@ -10,16 +11,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeAlias
 
+from opportune.audiences.aggregate_reader import AggregateReader
 from opportune.audiences.diagnostics import Report, Unreadable, listed, quoted
-from opportune.audiences.durations import duration_ms
-from opportune.audiences.events_file import Events, read_where
-from opportune.audiences.fields import Fields, fields_of, kind, not_yet, text_of
+from opportune.audiences.events_file import Events
+from opportune.audiences.fields import Fields, fields_of, kind, text_of
 from opportune.audiences.paths import keys_of
+from opportune.audiences.pattern_reader import PATTERN_KEYS, PatternReader
+from opportune.audiences.predicate import function
 from opportune.audiences.predicate_reader import Subject, predicate_of
 from opportune.audiences.schema import (
+    AggregateCondition,
+    AggregateValue,
     All,
     Any,
     AttributeCondition,
+    AttributeValue,
     AudienceCondition,
     Comparison,
     Condition,
@@ -28,22 +34,23 @@ from opportune.audiences.schema import (
     Predicate,
     Span,
     TraitCondition,
+    TraitValue,
+    ValueType,
 )
+from opportune.audiences.traits_file import Traits
 from opportune.audiences.warehouse_file import Tables
 from opportune.audiences.yaml_tree import MappingNode, Node, SequenceNode
+from opportune.features.aggregates import FUNCTIONS
 
 DEPTH_MAX = 32
-EVER = "ever"
-CALENDAR_WINDOWS = ("session", "day", "week", "month")
-AGGREGATES = ("count", "sum", "avg", "min", "max", "distinct", "first", "last")
 LEAF_KEYS = {
-    "event": ("event", "where", "times", "within"),
+    **PATTERN_KEYS,
+    "event": ("event", "where", "times", "within", "timezone", "is", *FUNCTIONS),
     "trait": ("trait", "is"),
     "attribute": ("attribute", "is"),
     "audience": ("audience",),
 }
 COMBINATION_KEYS = ("all", "any", "none")
-LATER_KINDS = ("sequence", "absent", "near", "during")
 ONCE = Predicate((Comparison("gte", 1),))
 """What ``times`` is where it is not written."""
 
@@ -57,13 +64,18 @@ class ConditionReader:
     Args:
         events: the event models.
         tables: the warehouse tables.
+        traits: the computed traits.
+        timezone: of the project.
         report: takes errors and warnings.
     """
 
-    def __init__(self, events: Events, tables: Tables, report: Report) -> None:
+    def __init__(self, events: Events, tables: Tables, traits: Traits, timezone: str, report: Report) -> None:
         self._events = events
         self._tables = tables
+        self._traits = traits
         self._report = report
+        self._aggregates = AggregateReader(events, timezone, report)
+        self._patterns = PatternReader(self._aggregates, timezone, report)
         self._references: list[AudienceCondition] = []
 
     def take_references(self) -> list[AudienceCondition]:
@@ -90,7 +102,7 @@ class ConditionReader:
             self._report.error(node.span, f"a condition is a mapping or a list, not {kind(node)}", hint)
             return None
         keys = [key.text for key, _ in node.entries]
-        leaves = [key for key in keys if key in LEAF_KEYS]
+        leaves = [key for key in keys if key in PATTERN_KEYS] or [key for key in keys if key in LEAF_KEYS]
         if any(key in COMBINATION_KEYS for key in keys):
             return self._combinations(node, leaves, depth)
         if not leaves:
@@ -141,10 +153,6 @@ class ConditionReader:
     def _no_kind(self, node: MappingNode) -> None:
         known = (*LEAF_KEYS, *COMBINATION_KEYS)
         for key, _ in node.entries:
-            if key.text in LATER_KINDS:
-                not_yet(key.span, quoted(key.text), self._report)
-                return
-        for key, _ in node.entries:
             hint = self._report.did_you_mean(key.text, known)
             if hint:
                 self._report.error(key.span, f"there is no condition {quoted(key.text)}", hint)
@@ -152,13 +160,17 @@ class ConditionReader:
         self._report.error(node.span, "this mapping has no condition", f"a condition has one of {listed(known)}")
 
     def _leaf(self, key: str, node: MappingNode) -> Condition | None:
-        later = (*AGGREGATES, "timezone", "is") if key == "event" else ()
-        fields = fields_of(node, f"a condition on {quoted(key)}", LEAF_KEYS[key], self._report, later=later)
-        named = fields.get(key) if fields is not None else None
-        name = text_of(named, quoted(key), self._report) if named is not None else None
-        if fields is None or named is None or name is None:
+        fields = fields_of(node, f"a condition on {quoted(key)}", LEAF_KEYS[key], self._report)
+        if fields is None:
             return None
         sound = len(fields.present()) == len(node.entries)
+        if key in PATTERN_KEYS:
+            condition = self._patterns.read(key, fields, fields.key_span(key))
+            return condition if sound else None
+        named = fields.get(key)
+        name = text_of(named, quoted(key), self._report) if named is not None else None
+        if named is None or name is None:
+            return None
         if key == "audience":
             reference = AudienceCondition(name, named.span)
             self._references.append(reference)
@@ -167,47 +179,84 @@ class ConditionReader:
         condition = read(name, named.span, fields)
         return condition if sound else None
 
-    def _event(self, name: str, span: Span, fields: Fields) -> Condition | None:
-        self._warn_if_undeclared(name, span)
-        where_node, times_node, within_node = fields.get("where"), fields.get("times"), fields.get("within")
-        where = read_where(where_node, self._events.properties(name), self._report) if where_node is not None else ()
+    def _event(self, _: str, span: Span, fields: Fields) -> Condition | None:
+        found = self._aggregates.function(fields)
+        if found is not None:
+            return self._aggregate(*found, span, fields)
+        if "is" in fields:
+            self._report.error(
+                fields.key_span("is"), "`is` goes with an aggregate", 'for a number of events write times: ">= 3"'
+            )
+        step = self._aggregates.step(fields)
+        times_node = fields.get("times")
         subject = Subject("the number of events", "number", count=True)
         times = predicate_of(times_node, subject, self._report) if times_node is not None else ONCE
-        within = self._window(within_node) if within_node is not None else (None,)
-        if where is None or times is None or within is None:
+        window = self._aggregates.window(fields)
+        if step is None or times is None or window is None or "is" in fields:
             return None
-        return EventCondition(self._events.model(name), where, times, within[0], span)
+        if window.kind in ("ever", "duration"):
+            return EventCondition(step.model, step.where, times, window.ms or None, span)
+        value = AggregateValue(step.model, step.where, "count", None, instants=False, window=window)
+        return AggregateCondition(value, times, span)
 
-    def _warn_if_undeclared(self, name: str, span: Span) -> None:
-        models = self._events.models
-        if models and self._events.complete and name not in models:
-            hint = self._report.did_you_mean(name, models, "declare it in events.yml")
-            self._report.warning(span, f"events.yml does not declare the event {quoted(name)}", hint)
+    def _aggregate(self, name: str, node: Node, span: Span, fields: Fields) -> Condition | None:
+        if "times" in fields:
+            self._report.error(
+                fields.key_span("times"),
+                f"`times` is for counts, {quoted(name)} takes `is`",
+                'for example is: ">= 500"',
+            )
+        found = self._aggregates.aggregate(name, node, fields)
+        type_ = found[1] if found is not None else None
+        subject = Subject(f"the {name} of {quoted(getattr(node, 'text', ''))}", type_, lists=False, person=True)
+        predicate = self._is(fields, subject)
+        if found is None or predicate is None or "times" in fields:
+            return None
+        return AggregateCondition(found[0], predicate, span)
 
-    def _window(self, node: Node) -> tuple[int | None] | None:
-        """The length of the window in milliseconds (None: ever) in a tuple of one; None after an error."""
-        text = text_of(node, "`within`", self._report)
-        if text is None:
-            return None
-        if text == EVER:
-            return (None,)
-        if text in CALENDAR_WINDOWS:
-            not_yet(node.span, f"the window {quoted(text)}", self._report)
-            return None
+    def value(self, key: str, name: str, span: Span) -> AggregateValue | TraitValue | AttributeValue | None:
+        """A value of the person that an operand names; None after an error.
+
+        Args:
+            key: ``trait`` or ``attribute``.
+            name: of the trait or column.
+            span: where it stands.
+        """
         try:
-            return (duration_ms(text),)
+            if key == "attribute":
+                column = self._tables.resolve(name, self._report)
+                return AttributeValue(column.table, column.name, column.type == "timestamp")
+            if name in self._traits.by_name:
+                return self._traits.by_name[name].value
+            return TraitValue(keys_of(name))
         except Unreadable as error:
-            self._report.error(node.span, f"`within`: {error.message}", error.hint)
+            if key == "trait" or self._tables.complete:
+                self._report.unreadable(span, error)
             return None
 
     def _trait(self, name: str, span: Span, fields: Fields) -> Condition | None:
+        if name in self._traits.spans:
+            return self._computed(name, span, fields)
         keys = None
         try:
             keys = keys_of(name)
         except Unreadable as error:
             self._report.unreadable(span, error)
         predicate = self._is(fields, Subject(f"the trait {quoted(name)}", person=True))
-        return TraitCondition(keys, predicate, span) if keys and predicate is not None else None
+        if keys is None or predicate is None:
+            return None
+        if keys[0] in self._traits.by_name:
+            self._report.warning(
+                span, f"{quoted(keys[0])} is a computed trait: it has no keys inside of it", f"write trait: {keys[0]}"
+            )
+            return always(keys[0], self._traits, function(predicate)(None))
+        return TraitCondition(keys, predicate, span)
+
+    def _computed(self, name: str, span: Span, fields: Fields) -> Condition | None:
+        trait = self._traits.by_name.get(name)
+        type_: ValueType | None = self._traits.types.get(name)
+        predicate = self._is(fields, Subject(f"the trait {quoted(name)}", type_, lists=False, person=True))
+        return None if trait is None or predicate is None else AggregateCondition(trait.value, predicate, span)
 
     def _attribute(self, name: str, span: Span, fields: Fields) -> Condition | None:
         column = None
@@ -230,4 +279,11 @@ class ConditionReader:
                 fields.span, f"{subject.what} is compared with nothing", "add `is:`, for example is: free"
             )
             return None
-        return predicate_of(node, subject, self._report)
+        return predicate_of(node, subject, self._report, self.value)
+
+
+def always(name: str, traits: Traits, holds: bool) -> Condition:
+    """A condition that always holds, or never does: of what a computed trait has not."""
+    one = AggregateCondition(traits.by_name[name].value, ONCE)
+    both = (one, Not((one,)))
+    return Any(both) if holds else All(both)

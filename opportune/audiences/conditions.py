@@ -17,18 +17,22 @@ from collections.abc import Callable, Iterable
 from typing import Any as Anything
 
 from opportune.audiences import predicate as predicates
-from opportune.audiences.plan import TRAITS, Plan, Steps, leaves_of, steps
+from opportune.audiences.general import General, of_nothing
+from opportune.audiences.plan import TRAITS, Plan, leaves_of
 from opportune.audiences.schema import (
     All,
     Any,
     AttributeCondition,
     AudienceCondition,
     Condition,
+    DuringCondition,
     EventCondition,
     Not,
     Predicate,
     TraitCondition,
 )
+from opportune.audiences.sources import general
+from opportune.audiences.steps import Steps, steps
 
 STEPS_INLINE = 16
 """A predicate on counts with more steps than this is looked up in a table."""
@@ -85,15 +89,18 @@ class Emitter:
             return condition.within_ms is not None and len(steps(condition.times).truths) > 1 and not self.empty
         if isinstance(condition, All | Any | Not):
             return any(self.timed(child) for child in condition.conditions)
-        return False
+        return general(condition)
 
     def local(self, condition: Condition) -> bool:
         """Whether everything that the condition reads has a variable."""
         return self.empty or all(
-            self._key(leaf) is None or self._key(leaf) in self.scope for leaf in leaves_of(condition)
+            not general(leaf) and (self._key(leaf) is None or self._key(leaf) in self.scope)
+            for leaf in leaves_of(condition)
         )
 
     def _key(self, leaf: Condition) -> object:
+        if general(leaf):
+            return None
         return leaf.keys[0] if isinstance(leaf, TraitCondition) else self.plan.place(leaf)
 
     def prepare(self, leaves: Iterable[Condition], indent: str) -> None:
@@ -104,19 +111,20 @@ class Emitter:
                 continue
             self.scope.add(key)
             if isinstance(leaf, TraitCondition):
-                self._open(TRAITS, indent)
+                self.open(TRAITS, indent)
                 index = self.plan.traits.index(leaf.keys[0])
                 self.lines.append(f"{indent}t{index} = T.get({leaf.keys[0]!r}, no_trait)[1]")
                 continue
             group, number = self.plan.place(leaf) or (0, 0)
-            self._open(group, indent)
+            self.open(group, indent)
             name = f"{group}_{number}"
             if self.plan.groups[group].windowed(number):
                 self.lines.append(f"{indent}r{name} = F{group}[{number}]; n{name} = len(r{name})")
             else:
                 self.lines.append(f"{indent}n{name} = F{group}[{number}]")
 
-    def _open(self, group: int, indent: str) -> None:
+    def open(self, group: int, indent: str) -> None:
+        """Writes the lines that open a group, where it is not open yet."""
         if group not in self.scope:
             self.scope.add(group)
             self.lines += opening(self.plan, group, indent)
@@ -132,6 +140,8 @@ class Emitter:
             return self._trait(condition)
         if isinstance(condition, AttributeCondition):
             return self._attribute(condition)
+        if not isinstance(condition, All | Any | Not):
+            return str(of_nothing(condition))
         parts = [self.expression(child) for child in condition.conditions]
         if isinstance(condition, All):
             return joined(parts, "and", "False", "True")
@@ -188,6 +198,8 @@ class Emitter:
             self._series(condition.conditions, v, x, indent, every=False)
             if isinstance(condition, Not):
                 self.lines.append(f"{indent}{v} = not {v}")
+        elif general(condition):
+            General(self).emit(condition, v, x, indent)
         else:
             self.prepare([condition], indent)
             if isinstance(condition, EventCondition) and self.timed(condition):
@@ -268,9 +280,10 @@ class Emitter:
             ]
             self.scope = set(before)
 
-    def _cost(self, condition: Condition) -> tuple[bool, bool]:
+    def _cost(self, condition: Condition) -> tuple[bool, bool, bool]:
+        """Clocks last: where something else decides that only an event can change, nobody waits for the clock."""
         rising = isinstance(condition, EventCondition) and steps(condition.times).truths == (False, True)
-        return not self.local(condition), not rising
+        return isinstance(condition, DuringCondition), not self.local(condition), not rising
 
 
 def opening(plan: Plan, group: int, indent: str) -> list[str]:

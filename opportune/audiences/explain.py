@@ -16,20 +16,29 @@ from typing import Any as Anything
 import msgspec
 from msgspec import UNSET
 
+from opportune.audiences import explain_general as generally
 from opportune.audiences import predicate as predicates
 from opportune.audiences.durations import duration_text
-from opportune.audiences.plan import Plan, Steps, steps
+from opportune.audiences.explained import Explained, Explanation, Value
+from opportune.audiences.operands import operands_of
+from opportune.audiences.plan import Plan
 from opportune.audiences.schema import (
+    AbsentCondition,
+    AggregateCondition,
     All,
     Any,
     AttributeCondition,
     AudienceCondition,
     Condition,
+    DuringCondition,
     EventCondition,
+    NearCondition,
     Not,
+    SequenceCondition,
     TraitCondition,
 )
 from opportune.audiences.sentences import literal, predicate, sentence
+from opportune.audiences.steps import Steps, steps
 from opportune.event import iso_text
 from opportune.profile import NEVER
 
@@ -58,63 +67,6 @@ class PersonState(msgspec.Struct):
     groups: Mapping[int, Sequence[Anything]]
     traits: Mapping[str, tuple[int, Anything]]
     rows: Mapping[str, Sequence[Anything]]
-
-
-class Explained(msgspec.Struct, omit_defaults=True):
-    """One condition.
-
-    Args:
-        asks: what it asks, a sentence.
-        holds: whether it holds.
-        saw: what it saw, a sentence.
-        missing: what is missing, where the answer would be another one without this condition; else empty.
-        next_change: when it changes if nothing happens, ISO 8601; None: never.
-        value: what it saw, for machines: a count, a value.
-        instants: of the events that it counts and that are kept, the newest last, ISO 8601.
-        parts: the conditions in it.
-        kind: the key that the condition has in YAML: event, trait, attribute, audience, all, any, none.
-    """
-
-    asks: str
-    holds: bool
-    kind: str
-    saw: str = ""
-    missing: str = ""
-    next_change: str | None = None
-    value: Anything = None
-    instants: list[str] = []
-    parts: list[Explained] = []
-
-
-class Explanation(msgspec.Struct, omit_defaults=True):
-    """Why a person is in an audience, or not.
-
-    Args:
-        audience: its name.
-        description: the audience's own.
-        profile_id: the person's, 32 hexadecimal digits.
-        identifiers: the person's.
-        at: the instant that is explained, ISO 8601.
-        member: whether they are in at that instant.
-        next_change: when that changes if nothing happens; None: never.
-        condition: the tree.
-    """
-
-    audience: str
-    profile_id: str
-    identifiers: list[str]
-    at: str
-    member: bool
-    condition: Explained
-    next_change: str | None = None
-    description: str = ""
-
-
-class Value(msgspec.Struct, frozen=True):
-    """A condition's value, and a lower bound of the next instant at which it can change by itself (``NEVER``)."""
-
-    holds: bool
-    until_ms: int = NEVER
 
 
 class Explainer:
@@ -279,7 +231,9 @@ def _times(instants: Sequence[int], now_ms: int) -> str:
     return ", ".join(text[11:-1].removesuffix(".000") if text.startswith(today) else text for text in texts)
 
 
-def _trait_value(explainer: Explainer, condition: TraitCondition, _now_ms: int) -> Value:
+def _trait_value(explainer: Explainer, condition: TraitCondition, now_ms: int) -> Value:
+    if operands_of(condition.predicate):
+        return generally.compared_value(explainer, condition, now_ms)
     return Value(predicates.function(condition.predicate)(_trait_of(explainer, condition)))
 
 
@@ -289,6 +243,8 @@ def _trait_of(explainer: Explainer, condition: TraitCondition) -> Anything:
 
 
 def _trait(explainer: Explainer, condition: TraitCondition, now_ms: int) -> Explained:
+    if operands_of(condition.predicate):
+        return generally.compared(explainer, condition, now_ms)
     value = _trait_of(explainer, condition)
     since = explainer.person.traits.get(condition.keys[0])
     found = Explained(sentence(condition), _trait_value(explainer, condition, now_ms).holds, "trait")
@@ -302,11 +258,15 @@ def _row_value(explainer: Explainer, condition: AttributeCondition) -> Anything:
     return None if row is None else row[explainer.plan.columns[condition.table].index(condition.column)]
 
 
-def _attribute_value(explainer: Explainer, condition: AttributeCondition, _now_ms: int) -> Value:
+def _attribute_value(explainer: Explainer, condition: AttributeCondition, now_ms: int) -> Value:
+    if operands_of(condition.predicate):
+        return generally.compared_value(explainer, condition, now_ms)
     return Value(predicates.function(condition.predicate, parsed=True)(_row_value(explainer, condition)))
 
 
 def _attribute(explainer: Explainer, condition: AttributeCondition, now_ms: int) -> Explained:
+    if operands_of(condition.predicate):
+        return generally.compared(explainer, condition, now_ms)
     found = Explained(sentence(condition), _attribute_value(explainer, condition, now_ms).holds, "attribute")
     absent = condition.table not in explainer.person.rows
     return _saw(found, _row_value(explainer, condition), f": no row in {condition.table}" if absent else "", condition)
@@ -366,6 +326,11 @@ def _listed(sentences: Sequence[str]) -> str:
 
 KINDS: dict[type, Kind] = {
     EventCondition: Kind(_event_value, _event),
+    AggregateCondition: Kind(generally.compared_value, generally.compared),
+    SequenceCondition: Kind(generally.pattern_value, generally.pattern),
+    AbsentCondition: Kind(generally.pattern_value, generally.pattern),
+    NearCondition: Kind(generally.pattern_value, generally.pattern),
+    DuringCondition: Kind(generally.during_value, generally.during),
     TraitCondition: Kind(_trait_value, _trait),
     AttributeCondition: Kind(_attribute_value, _attribute),
     AudienceCondition: Kind(_audience_value, _audience),

@@ -1,7 +1,7 @@
 """A project directory becomes a project, or a list of everything that is wrong with it.
 
 Owns: which files there are and in which order they are read: opportune.yml, events.yml, warehouse.yml,
-identity.yml, audiences/*.yml.
+identity.yml, traits/*.yml, audiences/*.yml.
 Invariant: ``load`` returns; whatever the files hold, it raises nothing.
 Not here: the meaning of each file (the ``*_file`` readers beside this one), what definitions mean together (check).
 """
@@ -10,22 +10,23 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from opportune.audiences.aggregate_reader import AggregateReader
 from opportune.audiences.audience_file import Audiences, read_audiences
 from opportune.audiences.check import Definitions, check
 from opportune.audiences.condition_reader import ConditionReader
-from opportune.audiences.diagnostics import Diagnostic, Report, quoted, render
+from opportune.audiences.diagnostics import Diagnostic, Report, Unreadable, quoted, render
 from opportune.audiences.events_file import read_events
 from opportune.audiences.identity_file import read_identity
-from opportune.audiences.schema import Span
+from opportune.audiences.schema import AttributeValue, Span
 from opportune.audiences.settings_file import read_settings
-from opportune.audiences.warehouse_file import ColumnsOf, read_tables
+from opportune.audiences.traits_file import Traits, read_traits
+from opportune.audiences.warehouse_file import ColumnsOf, Tables, read_tables
 from opportune.audiences.yaml_tree import Node, read_file
 from opportune.errors import DefinitionError
 from opportune.project import Project
 from opportune.settings import Settings
 
 FILES = ("opportune.yml", "events.yml", "warehouse.yml", "identity.yml")
-LATER_DIRECTORIES = ("traits",)
 
 
 def load(directory: Path, columns_of: ColumnsOf | None = None) -> tuple[Project | None, list[Diagnostic]]:
@@ -44,7 +45,10 @@ def load(directory: Path, columns_of: ColumnsOf | None = None) -> tuple[Project 
     events = read_events(_documents(directory / FILES[1], report), report)
     tables = read_tables(_documents(directory / FILES[2], report), directory, columns_of, report)
     identity = read_identity(_documents(directory / FILES[3], report), report)
-    reader, found = ConditionReader(events, tables, report), Audiences()
+    traits, aggregates = Traits(), AggregateReader(events, settings.timezone, report)
+    for path in _trait_files(directory, report):
+        read_traits(read_file(path, report), aggregates, traits, report)
+    reader, found = ConditionReader(events, tables, traits, settings.timezone, report), Audiences()
     for path in _audience_files(directory, report):
         read_audiences(read_file(path, report), reader, found, report)
     _stray_files(directory, report)
@@ -52,7 +56,11 @@ def load(directory: Path, columns_of: ColumnsOf | None = None) -> tuple[Project 
     if report.has_errors:
         return None, report.diagnostics()
     audiences = tuple(found.by_name[name] for name in sorted(found.by_name))
-    return Project(name, directory, settings, events.models, tables.tables, audiences, identity), report.diagnostics()
+    computed = tuple(traits.by_name[name] for name in sorted(traits.by_name))
+    project = Project(
+        name, directory, settings, events.models, tables.tables, audiences, identity, computed, _timezone_column(tables)
+    )
+    return project, report.diagnostics()
 
 
 def load_project(directory: Path, columns_of: ColumnsOf | None = None) -> Project:
@@ -113,12 +121,30 @@ def _audience_files(directory: Path, report: Report) -> list[Path]:
     return files
 
 
+def _trait_files(directory: Path, report: Report) -> list[Path]:
+    folder = directory / "traits"
+    if not _there(folder):
+        return []
+    paths = _listed(folder, report)
+    for path in paths:
+        if path.suffix == ".yaml":
+            report.error(Span(str(path), 1, 1), "trait files end in `.yml`", "rename it")
+    return [path for path in paths if path.suffix == ".yml"]
+
+
+def _timezone_column(tables: Tables) -> AttributeValue | None:
+    """The column ``timezone``, where one table alone has it."""
+    try:
+        column = tables.resolve("timezone", Report())
+    except Unreadable:
+        return None
+    return AttributeValue(column.table, column.name, column.type == "timestamp")
+
+
 def _stray_files(directory: Path, report: Report) -> None:
     for path in _listed(directory, report):
         start = Span(str(path), 1, 1)
-        if path.name in LATER_DIRECTORIES and _listed(path, report):
-            report.error(start, f"{quoted(path.name)} is not in this version yet", "remove it; see docs/language.md")
-        elif path.suffix == ".yaml" and f"{path.stem}.yml" in FILES:
+        if path.suffix == ".yaml" and f"{path.stem}.yml" in FILES:
             report.error(start, f"this file is not read: its name is {quoted(path.stem + '.yml')}", "rename it")
         elif path.suffix in (".yml", ".yaml") and path.name not in FILES:
             near = report.did_you_mean(path.name, FILES)

@@ -1,7 +1,9 @@
 """What two profiles keep of a feature, as one that had received the events of both.
 
-Owns: ``merge_group``: the merge of opened feature groups, kind of feature by kind; a new kind of feature brings its own.
-Invariant: the merge of the states of two logs is the state of the merged log, whichever of the two wins.
+Owns: ``merge_group``: the merge of opened feature groups. Counts are merged here, every other kind of feature by itself
+(opportune.features).
+Invariant: the merge of the states of two logs is the state of the merged log, whichever of the two wins. Where one instant
+has events in both, nobody knows which arrived first: the greater value counts as the later one.
 Not here: when profiles merge (flows.identity), features as such (opportune.audiences.plan).
 """
 
@@ -32,7 +34,9 @@ def merge_group(plan: Plan, group: int, winner: Any, loser: Any) -> Any:
 
 
 def merge_feature(feature: Feature, one: Any, other: Any) -> Any:
-    """The ``cap`` latest instants of both, or the sum up to ``cap``; why that is enough is with the feature."""
+    """The merge of the feature's kind; of counts the ``cap`` latest instants of both, or the sum up to ``cap``."""
+    if feature.kind is not None:
+        return feature.kind.merge(one, other)
     if not feature.windowed:
         return min(one + other, feature.cap)
     instants = list(merge(one, other))
@@ -40,10 +44,10 @@ def merge_feature(feature: Feature, one: Any, other: Any) -> Any:
 
 
 def merge_traits(winner: dict[str, Any], loser: dict[str, Any]) -> dict[str, Any]:
-    """For each name the value of the later event, of one instant that of the later arrival.
+    """For each name the value of the later event, then of the later arrival where that is kept.
 
-    A trait is ``(event time, value, arrival)``; of equal ones in both the greater text of the value holds, so that it does
-    not matter who wins.
+    A trait is ``(event time, value, ...)``; of equal ones in both the greater text of the value holds, so that it does not
+    matter who wins.
     """
     merged = dict(winner)
     for name, theirs in loser.items():
@@ -53,5 +57,5 @@ def merge_traits(winner: dict[str, Any], loser: dict[str, Any]) -> dict[str, Any
     return merged
 
 
-def _age(trait: Any) -> tuple[int, int, str]:
-    return trait[0], trait[2], repr(trait[1])
+def _age(trait: Any) -> tuple[Any, ...]:
+    return trait[0], *trait[2:], repr(trait[1])

@@ -3,81 +3,55 @@
 Owns: which features exist (each once, whoever uses it), the groups in which they are stored, the handlers (one for each
 kind of message that some condition mentions), and which audiences a feature touches.
 A feature of this plan is a count of matching events: the last ``cap`` instants where windows are asked of it (why that
-is enough: docs/language.md), or a number up to ``cap`` for ``ever``. Two states of a feature combine into that of
-the merged log: the ``cap`` greatest of both, or the sum up to ``cap``.
+is enough: docs/language.md), or a number up to ``cap`` for ``ever``; or what a room of opportune.features keeps. Two states of
+a feature combine into that of the merged log: the ``cap`` greatest of both, the sum up to ``cap``, or as the room says.
 Not here: the code that is generated from it (opportune.audiences.compiler), decoding (opportune.decode).
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Iterator
-from decimal import Decimal
-from functools import lru_cache
 from hashlib import blake2b
-from math import floor
+from typing import Any as Anything
 
 import msgspec
 
-from opportune.audiences import predicate as predicates
 from opportune.audiences.schema import (
+    AbsentCondition,
+    AggregateValue,
     All,
     Any,
-    AttributeCondition,
+    AttributeValue,
     Audience,
     AudienceCondition,
     Condition,
     EventCondition,
     EventModel,
+    NearCondition,
     Not,
     Path,
-    Predicate,
-    TraitCondition,
+    SequenceCondition,
+    Step,
+    TraitValue,
     Where,
     meaning,
 )
+from opportune.audiences.sources import CLOCK, SESSION, Source, Sources
+from opportune.audiences.steps import steps
+from opportune.event import CALL_TYPES
+from opportune.features.absences import Absence
+from opportune.features.aggregates import Aggregate
+from opportune.features.positions import LATITUDES, LONGITUDES, Position
+from opportune.features.sequences import Sequence
+from opportune.features.sessions import Sessions
 from opportune.project import Project
 
 TRAITS = 0
 """The number of the group that holds the traits of identify calls."""
 ATTRIBUTES = 0
-"""The number of the handler that stands for the warehouse."""
-
-
-class Steps(msgspec.Struct, frozen=True):
-    """A predicate on counts: ``truths[i]`` holds from ``starts[i]`` on, up to the next start. ``starts[0]`` is 0."""
-
-    starts: tuple[int, ...]
-    truths: tuple[bool, ...]
-
-    def holds(self, count: int) -> bool:
-        """Whether the predicate holds for a count."""
-        return self.truths[bisect_right(self.starts, count) - 1]
-
-    @property
-    def cap(self) -> int:
-        """Counts from here on are all alike."""
-        return self.starts[-1]
-
-
-@lru_cache(maxsize=4_096)
-def steps(predicate: Predicate) -> Steps:
-    """The predicate of ``times`` as steps over the whole numbers."""
-    test = predicates.function(predicate)
-    points = {0}
-    for comparison in predicate.comparisons:
-        operands = comparison.operand if isinstance(comparison.operand, tuple) else (comparison.operand,)
-        for operand in operands:
-            if isinstance(operand, int | Decimal) and not isinstance(operand, bool):
-                points |= {max(0, floor(operand) + extra) for extra in (0, 1)}
-    starts: list[int] = []
-    truths: list[bool] = []
-    for point in sorted(points):
-        truth = test(point)
-        if not truths or truth != truths[-1]:
-            starts.append(point)
-            truths.append(truth)
-    return Steps(tuple(starts), tuple(truths))
+"""The number of the handler that stands for the warehouse, and for clocks."""
+OF_ONE_KIND = (EventCondition, AggregateValue, NearCondition)
+"""Sources whose events are of one kind of message."""
 
 
 class Feature(msgspec.Struct):
@@ -88,20 +62,43 @@ class Feature(msgspec.Struct):
         where: what an event must satisfy.
         windowed: instants are kept, else a number.
         cap: how many instants, or up to which number.
+        kind: what keeps another feature than a count (a class of opportune.features); None for a count.
+        paths: of the values that it takes from an event.
+        sessions: whether it needs the person's sessions.
     """
 
     number: int
     where: tuple[Where, ...]
     windowed: bool
     cap: int = 0
+    kind: Anything = None
+    paths: tuple[Path, ...] = ()
+    sessions: bool = False
+
+
+class Role(msgspec.Struct, frozen=True):
+    """What one of several kinds of messages is in a feature of its own group, and the path of its value of ``by``."""
+
+    kind: tuple[str, str | None]
+    where: tuple[Where, ...]
+    by: Path | None
 
 
 class Group(msgspec.Struct):
-    """Features of one kind of message, stored together. ``kind``: call type and raw name (None: any)."""
+    """Features that are stored together.
+
+    Args:
+        number: its number.
+        kind: the kind of message that changes them: call type and raw name (None: any); ``("own", None)`` for the one feature
+            of several kinds, ``("session", None)`` for the sessions.
+        features: by what they keep.
+        roles: of a group of its own: the messages that its feature takes.
+    """
 
     number: int
     kind: tuple[str, str | None]
-    features: dict[tuple[tuple[Where, ...], bool], Feature]
+    features: dict[object, Feature]
+    roles: tuple[Role, ...] = ()
 
     def windowed(self, number: int) -> bool:
         """Whether a feature keeps instants."""
@@ -150,55 +147,121 @@ class Plan:
         self.by_kind: dict[tuple[str, str | None], Group] = {}
         self.traits: list[str] = []
         self.columns: dict[str, list[str]] = {}
-        leaves = [leaf for audience in self.audiences for leaf in leaves_of(audience.condition)]
-        kinds = sorted({kind_of(leaf.model) for leaf in leaves if isinstance(leaf, EventCondition)}, key=_order)
-        for kind in kinds:
+        self.sources = Sources(project)
+        self.settings = project.settings
+        self.own: dict[object, Group] = {}
+        sources = [
+            source
+            for audience in self.audiences
+            for leaf in leaves_of(audience.condition)
+            for source in self.sources.of(leaf)
+        ]
+        sources += [source for trait in project.computed for source in self.sources.of_value(trait.value)]
+        kinds = {kind_of(source.model) for source in sources if isinstance(source, OF_ONE_KIND)}
+        for kind in sorted(kinds, key=_order):
             group = Group(len(self.groups), kind, {})
             self.groups.append(group)
             self.by_kind[kind] = group
-        for leaf in leaves:
-            self._register(leaf)
+        if SESSION in sources:
+            self._own_group(SESSION, ("session", None), Sessions(self.settings.session_gap_ms, self._lateness), ())
+        for source in sources:
+            self._register(source)
+        self.kinds = {*self.by_kind, *(role.kind for group in self.own.values() for role in group.roles)}
         self.traits.sort()
         self.order = self._ordered(set(self.numbers.values()))
         self.handlers = self._handlers()
         self.definitions = [fingerprint(meaning_of(audience)) for audience in self.audiences]
-        self.fingerprint = fingerprint(
-            [(audience.name, definition) for audience, definition in zip(self.audiences, self.definitions, strict=True)]
-        )
+        stored: list[object] = list(zip((audience.name for audience in self.audiences), self.definitions, strict=True))
+        if project.computed:
+            stored.append([(trait.name, trait.value) for trait in project.computed])
+        if SESSION in self.own:
+            stored.append(self.settings.session_gap_ms)
+        self.fingerprint = fingerprint(stored)
 
-    def _register(self, leaf: Condition) -> None:
-        if isinstance(leaf, EventCondition):
-            self.feature(leaf)
-        elif isinstance(leaf, TraitCondition) and leaf.keys[0] not in self.traits:
-            self.traits.append(leaf.keys[0])
-        elif isinstance(leaf, AttributeCondition):
-            columns = self.columns.setdefault(leaf.table, [])
-            if leaf.column not in columns:
-                columns.append(leaf.column)
+    @property
+    def _lateness(self) -> int:
+        return self.settings.clock.lateness_ms
 
-    def feature(self, leaf: EventCondition) -> tuple[Group, Feature]:
-        """The feature that a condition reads, made or made larger where needed."""
-        group = self.by_kind[kind_of(leaf.model)]
-        where = where_of(leaf)
-        windowed = leaf.within_ms is not None
-        feature = group.features.get((where, windowed))
+    def _register(self, source: Source) -> None:
+        if isinstance(source, EventCondition | AggregateValue | NearCondition | SequenceCondition | AbsentCondition):
+            self.feature(source)
+        elif isinstance(source, TraitValue) and source.keys[0] not in self.traits:
+            self.traits.append(source.keys[0])
+        elif isinstance(source, AttributeValue):
+            columns = self.columns.setdefault(source.table, [])
+            if source.column not in columns:
+                columns.append(source.column)
+
+    def feature(self, source: Source) -> tuple[Group, Feature]:
+        """The feature that a source of values is, made or made larger where needed."""
+        if isinstance(source, SequenceCondition | AbsentCondition):
+            return self._own_feature(source)
+        if source == SESSION:
+            group = self.own[SESSION]
+            return group, group.features[SESSION]
+        assert isinstance(source, OF_ONE_KIND)
+        group = self.by_kind[kind_of(source.model)]
+        where = where_of(source)
+        if isinstance(source, EventCondition):
+            windowed = source.within_ms is not None
+            feature = group.features.get((where, windowed))
+            if feature is None:
+                feature = group.features[where, windowed] = Feature(len(group.features), where, windowed)
+            feature.cap = max(feature.cap, steps(source.times).cap)
+            return group, feature
+        key: object = msgspec.structs.replace(source, span=None) if isinstance(source, NearCondition) else source
+        feature = group.features.get(key)
         if feature is None:
-            feature = group.features[where, windowed] = Feature(len(group.features), where, windowed)
-        feature.cap = max(feature.cap, steps(leaf.times).cap)
+            feature = group.features[key] = self._kept(source, len(group.features), where)
         return group, feature
 
+    def _kept(self, source: AggregateValue | NearCondition, number: int, where: tuple[Where, ...]) -> Feature:
+        if isinstance(source, NearCondition):
+            paths = tuple(Path("properties", (name,)) for name in (*LATITUDES, *LONGITUDES))
+            return Feature(number, where, windowed=True, kind=Position(source), paths=paths)
+        kind = Aggregate(source, self._lateness, self.settings.session_gap_ms)
+        return Feature(
+            number,
+            where,
+            windowed=True,
+            kind=kind,
+            paths=() if source.path is None else (source.path,),
+            sessions=source.window.kind == "session",
+        )
+
+    def _own_feature(self, source: SequenceCondition | AbsentCondition) -> tuple[Group, Feature]:
+        plain = msgspec.structs.replace(source, span=None)
+        group = self.own.get(plain)
+        if group is None:
+            parts = plain.steps if isinstance(plain, SequenceCondition) else (plain.absent, plain.after)
+            roles = tuple(Role(kind_of(part.model), where_of(part), part.by) for part in parts)
+            make = Sequence if isinstance(plain, SequenceCondition) else Absence
+            kind = make(plain, self._lateness, self.settings.session_gap_ms)  # type: ignore[arg-type]  # its own kind
+            group = self._own_group(plain, ("own", None), kind, roles)
+            group.features[plain].sessions = plain.window.kind == "session"
+        return group, group.features[plain]
+
+    def _own_group(self, key: object, kind: tuple[str, str | None], keeps: object, roles: tuple[Role, ...]) -> Group:
+        feature = Feature(0, (), windowed=True, kind=keeps)
+        group = self.own[key] = Group(len(self.groups), kind, {key: feature}, roles)
+        self.groups.append(group)
+        return group
+
     def touching(self, number: int) -> tuple[set[int], set[str], bool]:
-        """What touches an audience, nested ones included: group numbers, trait names, and whether attributes do."""
+        """What touches an audience, nested ones included: group numbers, trait names, and whether attributes or clocks do."""
         groups: set[int] = set()
         traits: set[str] = set()
         attributes = False
         for leaf in self.leaves(number):
-            if isinstance(leaf, EventCondition):
-                groups.add(self.by_kind[kind_of(leaf.model)].number)
-            elif isinstance(leaf, TraitCondition):
-                traits.add(leaf.keys[0])
-            else:
-                attributes = True
+            for source in self.sources.of(leaf):
+                if isinstance(source, EventCondition):
+                    groups.add(self.by_kind[kind_of(source.model)].number)
+                elif isinstance(source, TraitValue):
+                    traits.add(source.keys[0])
+                elif isinstance(source, AttributeValue) or source == CLOCK:
+                    attributes = True
+                else:
+                    groups.add(self.feature(source)[0].number)
         return groups, traits, attributes
 
     def leaves(self, number: int) -> Iterator[Condition]:
@@ -212,11 +275,16 @@ class Plan:
         """The conditions without parts of an audience, without those that it refers to."""
         return leaves_of(self.audiences[number].condition)
 
-    def place(self, leaf: Condition) -> tuple[int, int] | None:
-        """Group and number of the feature that a condition reads; None where it reads none, or any count will do."""
-        if not isinstance(leaf, EventCondition) or steps(leaf.times).cap == 0:
+    def place(self, source: Source | Condition) -> tuple[int, int] | None:
+        """Group and number of the feature that a source is; None where it is none, or any count will do."""
+        if isinstance(source, EventCondition):
+            if steps(source.times).cap == 0:
+                return None
+        elif source != SESSION and not isinstance(
+            source, AggregateValue | NearCondition | SequenceCondition | AbsentCondition
+        ):
             return None
-        group, feature = self.feature(leaf)
+        group, feature = self.feature(source)
         return group.number, feature.number
 
     def references(self, number: int) -> list[int]:
@@ -225,14 +293,19 @@ class Plan:
         return sorted({self.numbers[leaf.name] for leaf in leaves if isinstance(leaf, AudienceCondition)})
 
     def _handlers(self) -> list[Handler]:
-        kinds = set(self.by_kind)
+        kinds = set(self.kinds)
         if self.traits:
             kinds.add(("identify", None))
+        if SESSION in self.own:
+            kinds |= {(call, None) for call in CALL_TYPES}
         handlers = [Handler(ATTRIBUTES, ("attributes", None), (), traits=False)]
         for kind in sorted(kinds, key=_order):
-            groups = [self.by_kind[kind].number] if kind in self.by_kind else []
-            if kind[1] is not None and (kind[0], None) in self.by_kind:
-                groups.append(self.by_kind[kind[0], None].number)
+            groups = [self.own[SESSION].number] if SESSION in self.own else []
+            alike = {kind, (kind[0], None)}
+            groups += [
+                self.by_kind[one].number for one in sorted(alike, key=_order, reverse=True) if one in self.by_kind
+            ]
+            groups += [group.number for group in self.own.values() if any(role.kind in alike for role in group.roles)]
             handlers.append(
                 Handler(len(handlers), kind, tuple(groups), traits=kind[0] == "identify" and bool(self.traits))
             )
@@ -279,7 +352,7 @@ def kind_of(model: EventModel) -> tuple[str, str | None]:
     return model.type, model.raw_name
 
 
-def where_of(leaf: EventCondition) -> tuple[Where, ...]:
+def where_of(leaf: EventCondition | AggregateValue | NearCondition | Step) -> tuple[Where, ...]:
     """All that an event must satisfy, the model's part included, in one order for equal meaning."""
     return tuple(
         sorted(set(leaf.model.where + leaf.where), key=lambda where: (where.path.root, where.path.keys, repr(where)))
@@ -287,8 +360,11 @@ def where_of(leaf: EventCondition) -> tuple[Where, ...]:
 
 
 def paths_of(plan: Plan) -> set[Path]:
-    """Every path into a message that some ``where`` reads."""
-    return {where.path for group in plan.groups for feature in group.features.values() for where in feature.where}
+    """Every path into a message that some feature reads."""
+    features = [feature for group in plan.groups for feature in group.features.values()]
+    roles = [role for group in plan.groups for role in group.roles]
+    paths = {where.path for wheres in [*(f.where for f in features), *(r.where for r in roles)] for where in wheres}
+    return paths | {path for feature in features for path in feature.paths} | {role.by for role in roles if role.by}
 
 
 def meaning_of(audience: Audience) -> Condition:

@@ -14,9 +14,17 @@ import msgspec
 from opportune.audiences.plan import ATTRIBUTES, TRAITS, Feature, Group, Plan, leaves_of
 from opportune.audiences.schema import EventCondition, Where
 from opportune.audiences.sentences import where_text
+from opportune.features.absences import Absence
+from opportune.features.aggregates import Aggregate
+from opportune.features.entries import ENTRIES_MAX
+from opportune.features.positions import Position
+from opportune.features.sequences import Sequence
+from opportune.features.sessions import Sessions
 
 INSTANT_BYTES = 9
 """A packed instant: a tag and eight bytes."""
+SESSIONS_USUAL = 16
+"""Sessions of a person within the lateness that are reckoned with."""
 LIST_BYTES = 3
 """The head of a packed list of up to 65,535 elements."""
 
@@ -107,15 +115,18 @@ def _readers(plan: Plan) -> dict[tuple[int, int], list[str]]:
     readers: dict[tuple[int, int], list[str]] = {}
     for audience in plan.audiences:
         for leaf in leaves_of(audience.condition):
-            if isinstance(leaf, EventCondition):
-                group, feature = plan.feature(leaf)
-                readers.setdefault((group.number, feature.number), []).append(audience.name)
+            for source in plan.sources.of(leaf):
+                if isinstance(source, EventCondition) or plan.place(source) is not None:
+                    group, feature = plan.feature(source)
+                    readers.setdefault((group.number, feature.number), []).append(audience.name)
     return readers
 
 
 def _feature(group: Group, feature: Feature, readers: list[str]) -> FeatureReport:
     where: tuple[Where, ...] = feature.where
-    if feature.cap == 0:
+    if feature.kind is not None:
+        keeps, size = _kept(feature.kind)
+    elif feature.cap == 0:
         keeps, size = "nothing", LIST_BYTES if feature.windowed else 1
     elif feature.windowed:
         keeps = f"the last {feature.cap} instants" if feature.cap > 1 else "the last instant"
@@ -123,6 +134,20 @@ def _feature(group: Group, feature: Feature, readers: list[str]) -> FeatureRepor
     else:
         keeps, size = f"a number up to {feature.cap}", len(msgspec.msgpack.encode(feature.cap))
     return FeatureReport(kind_text(group.kind), where_text(where), keeps, size, sorted(set(readers)), len(readers))
+
+
+def _kept(kind: object) -> tuple[str, int]:
+    """What a feature of a room of opportune.features keeps of a person, and its bytes at most where values are numbers."""
+    if isinstance(kind, Position):
+        return "the last position that decides, and the newest one's instant", LIST_BYTES + 2 * INSTANT_BYTES + 1
+    if isinstance(kind, Sessions):
+        return "the sessions that a late event can reach", LIST_BYTES + INSTANT_BYTES * 2 * SESSIONS_USUAL
+    if isinstance(kind, Aggregate) and kind.ever and kind.function != "distinct":
+        return "a value", LIST_BYTES + 2 * INSTANT_BYTES
+    what = {Absence: "values of by", Sequence: "events in the window"}.get(type(kind), "events in the window")
+    if isinstance(kind, Aggregate) and kind.function == "distinct" and kind.ever:
+        what = "distinct values"
+    return f"up to {ENTRIES_MAX:,} {what}", LIST_BYTES + ENTRIES_MAX * 2 * INSTANT_BYTES
 
 
 def _messages(plan: Plan) -> list[MessageReport]:
@@ -145,6 +170,10 @@ def _messages(plan: Plan) -> list[MessageReport]:
 def kind_text(kind: tuple[str, str | None]) -> str:
     """A kind of message in words: ``track Order Completed``, ``any page``, ``identify``."""
     type_, name = kind
+    if type_ == "own":
+        return "several"
+    if type_ == "session":
+        return "any"
     if name is not None:
         return f"{type_} {name}"
     return f"any {type_}" if type_ in ("page", "screen", "track") else type_

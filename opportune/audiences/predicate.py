@@ -14,7 +14,14 @@ from typing import Any, TypeAlias
 import re2
 from msgspec import UNSET
 
-from opportune.audiences.schema import Comparison, Predicate, Scalar
+from opportune.audiences.schema import (
+    AggregateValue,
+    AttributeValue,
+    Comparison,
+    Predicate,
+    Scalar,
+    TraitValue,
+)
 from opportune.event import instant_ms
 
 Test: TypeAlias = Callable[[Any], bool]
@@ -89,7 +96,7 @@ def compare(comparison: Comparison) -> Callable[[Any, bool], bool]:
     if op in ("in", "not_in"):
         assert isinstance(operand, tuple)
         return lambda value, element: any(equal(value, one) for one in operand) == (op == "in")
-    assert not isinstance(operand, tuple)
+    assert not isinstance(operand, tuple | TraitValue | AttributeValue | AggregateValue)
     if op in ("eq", "ne"):
         return lambda value, element: equal(value, operand) == (op == "eq")
     if op in SYMBOLS:

@@ -9,17 +9,28 @@ Not here: whether comparisons contradict each other (opportune.audiences.bounds)
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from decimal import Decimal
-from typing import cast, get_args
+from typing import TypeAlias, cast, get_args
 
 import msgspec
 import re2
 
 from opportune.audiences.bounds import verdict
 from opportune.audiences.diagnostics import Report, Unreadable, listed, quoted
-from opportune.audiences.fields import kind, not_yet
+from opportune.audiences.fields import kind, text_of
 from opportune.audiences.scalars import scalar_of
-from opportune.audiences.schema import Comparison, Operator, Predicate, Scalar, Span, ValueType
+from opportune.audiences.schema import (
+    AggregateValue,
+    AttributeValue,
+    Comparison,
+    Operator,
+    Predicate,
+    Scalar,
+    Span,
+    TraitValue,
+    ValueType,
+)
 from opportune.audiences.yaml_tree import MappingNode, Node, ScalarNode, SequenceNode
 from opportune.event import instant_ms
 
@@ -60,22 +71,28 @@ class Subject(msgspec.Struct, frozen=True):
     person: bool = False
 
 
-def predicate_of(node: Node, subject: Subject, report: Report) -> Predicate | None:
+ValueReader: TypeAlias = Callable[[str, str, Span], "AggregateValue | TraitValue | AttributeValue | None"]
+"""Reads an operand that is a value of the person: ``trait`` or ``attribute``, its name, and where it stands."""
+
+
+def predicate_of(node: Node, subject: Subject, report: Report, read: ValueReader | None = None) -> Predicate | None:
     """The predicate that a node says of its subject; None where it says none, which is reported.
 
     Args:
         node: a scalar, a list or a mapping of operators.
         subject: what it is about.
         report: takes errors, and warnings for what can never hold or always holds.
+        read: reads operands that are values of the person; None where there can be none.
     """
-    parts = _parts(node, subject, report)
+    parts = _parts(node, subject, report, read)
     if parts is None:
         return None
     typed = [_typed(op, operand, where, subject, report) for op, operand, where in parts]
     comparisons = tuple(comparison for comparison in typed if comparison is not None)
     if len(comparisons) < len(typed):
         return None
-    outcome = verdict(comparisons, count=subject.count)
+    constant = tuple(comparison for comparison in comparisons if comparison.value_of_person is None)
+    outcome = verdict(constant, count=subject.count) if constant else None
     if outcome == "never":
         report.warning(node.span, f"this can never hold for {subject.what}", "no value satisfies all of it")
     elif outcome == "always":
@@ -85,11 +102,12 @@ def predicate_of(node: Node, subject: Subject, report: Report) -> Predicate | No
     return Predicate(comparisons, instants=subject.type == "timestamp")
 
 
-_Operand = Scalar | tuple[Scalar, ...]
+_Constant: TypeAlias = Scalar | tuple[Scalar, ...]
+_Operand: TypeAlias = _Constant | AggregateValue | TraitValue | AttributeValue
 _Part = tuple[Operator, _Operand, Span]
 
 
-def _parts(node: Node, subject: Subject, report: Report) -> list[_Part] | None:
+def _parts(node: Node, subject: Subject, report: Report, read: ValueReader | None) -> list[_Part] | None:
     if isinstance(node, ScalarNode):
         part = _scalar_form(node, subject, report)
         return None if part is None else [part]
@@ -99,7 +117,7 @@ def _parts(node: Node, subject: Subject, report: Report) -> list[_Part] | None:
     if not node.entries:
         report.error(node.span, "an empty mapping says nothing", f"operators: {listed(OPERATORS)}")
         return None
-    parts = [_entry(key, value, subject, report) for key, value in node.entries]
+    parts = [_entry(key, value, subject, report, read) for key, value in node.entries]
     found = [part for part in parts if part is not None]
     return found if len(found) == len(parts) else None
 
@@ -132,7 +150,7 @@ def _scalar_form(node: ScalarNode, subject: Subject, report: Report) -> _Part | 
     return SYMBOLS[symbol], text if operand is None else operand, node.span
 
 
-def _entry(key: ScalarNode, value: Node, subject: Subject, report: Report) -> _Part | None:
+def _entry(key: ScalarNode, value: Node, subject: Subject, report: Report, read: ValueReader | None) -> _Part | None:
     if key.text not in OPERATORS:
         meant = SPOKEN.get(key.text) or report.nearest(key.text, OPERATORS)
         hint = f"did you mean {quoted(meant)}?" if meant else f"operators: {listed(OPERATORS)}"
@@ -146,8 +164,8 @@ def _entry(key: ScalarNode, value: Node, subject: Subject, report: Report) -> _P
         operands = _scalars(value, report)
         return None if operands is None else (op, operands, value.span)
     if isinstance(value, MappingNode):
-        _value_of_the_person(value, op, subject, report)
-        return None
+        other = _value_of_the_person(value, op, subject, report, read)
+        return None if other is None else (op, other, value.span)
     if isinstance(value, SequenceNode):
         report.error(
             value.span, f"{quoted(op)} takes a single value, not a list", "for one of several write in: [ ... ]"
@@ -157,18 +175,23 @@ def _entry(key: ScalarNode, value: Node, subject: Subject, report: Report) -> _P
     return None if operand is None else (op, operand, value.span)
 
 
-def _value_of_the_person(node: MappingNode, op: Operator, subject: Subject, report: Report) -> None:
-    reference = len(node.entries) == 1 and node.entries[0][0].text in ("attribute", "trait")
-    if not reference or op not in ORDERING | {"eq", "ne"}:
+def _value_of_the_person(
+    node: MappingNode, op: Operator, subject: Subject, report: Report, read: ValueReader | None
+) -> AggregateValue | TraitValue | AttributeValue | None:
+    key = node.entries[0][0].text if len(node.entries) == 1 else ""
+    if key not in ("attribute", "trait") or op not in ORDERING | {"eq", "ne"}:
         report.error(node.span, f"{quoted(op)} takes a single value, not a mapping")
-    elif subject.person:
-        not_yet(node.span, "comparing with another value of the person", report)
-    else:
+    elif read is None or not subject.person:
         report.error(
             node.span,
             "only `is` can compare with another value of the person",
             "in `where` and `times` all past events would have to be matched again",
         )
+    else:
+        name = text_of(node.entries[0][1], quoted(key), report)
+        if name is not None:
+            return read(key, name, node.entries[0][1].span)
+    return None
 
 
 def _scalars(node: SequenceNode, report: Report) -> tuple[Scalar, ...] | None:
@@ -199,6 +222,8 @@ def _scalar(node: ScalarNode, report: Report, nothing: str) -> Scalar | None:
 
 def _typed(op: Operator, operand: _Operand, span: Span, subject: Subject, report: Report) -> Comparison | None:
     """The comparison with its operand in the type of the subject; None after an error."""
+    if isinstance(operand, AggregateValue | TraitValue | AttributeValue):
+        return Comparison(op, operand)
     if op == "exists":
         return _exists(operand, span, subject, report)
     if subject.count and (op in TEXT_ONLY or op == "contains"):
@@ -221,7 +246,7 @@ def _typed(op: Operator, operand: _Operand, span: Span, subject: Subject, report
     return _converted(op, operand, span, subject, report)
 
 
-def _exists(operand: _Operand, span: Span, subject: Subject, report: Report) -> Comparison | None:
+def _exists(operand: _Constant, span: Span, subject: Subject, report: Report) -> Comparison | None:
     if not isinstance(operand, bool):
         report.error(span, "`exists` is `true` or `false`")
     elif subject.count:
@@ -246,7 +271,7 @@ def _is_expression(text: str, span: Span, report: Report) -> bool:
     return True
 
 
-def _clash(op: Operator, operand: _Operand, subject: Subject) -> tuple[str, str] | None:
+def _clash(op: Operator, operand: _Constant, subject: Subject) -> tuple[str, str] | None:
     """Why operator and operand do not go with the type of the subject, and what to do; None where they do."""
     name = _TYPE_WORDS[cast(str, subject.type)]
     if op in TEXT_ONLY and subject.type != "string":
@@ -289,7 +314,7 @@ def _type_hint(value: Scalar, subject: Subject) -> str:
     return f"compare it with {_TYPE_WORDS[cast(str, subject.type)]}"
 
 
-def _converted(op: Operator, operand: _Operand, span: Span, subject: Subject, report: Report) -> Comparison | None:
+def _converted(op: Operator, operand: _Constant, span: Span, subject: Subject, report: Report) -> Comparison | None:
     if subject.type == "timestamp":
         try:
             if isinstance(operand, tuple):

@@ -31,16 +31,38 @@ class Span(msgspec.Struct, frozen=True):
     column: int
 
 
+class TraitValue(msgspec.Struct, frozen=True):
+    """An operand: the value of a trait of identify calls. ``keys``: the trait's name, then keys inside its value."""
+
+    keys: tuple[str, ...]
+
+
+class AttributeValue(msgspec.Struct, frozen=True):
+    """An operand: the value of a column of the profile's row. ``instants``: it is a timestamp, in milliseconds."""
+
+    table: str
+    column: str
+    instants: bool = False
+
+
 class Comparison(msgspec.Struct, frozen=True):
-    """One comparison with a constant.
+    """One comparison with a constant, or with another value of the person.
 
     ``operand`` is a scalar; for ``in`` and ``not_in`` a tuple of scalars; for ``exists`` a bool; for ``matches`` the
     RE2 expression. Where the predicate compares instants, the operands are integers: milliseconds since the epoch.
+    ``eq``, ``ne``, ``gt``, ``gte``, ``lt`` and ``lte`` may have a value of the person: ``TraitValue``, ``AttributeValue`` or
+    ``AggregateValue``.
     Comparisons are equal where they mean the same: in definitions true is not 1, as it is in Python.
     """
 
     op: Operator
-    operand: Scalar | tuple[Scalar, ...]
+    operand: Scalar | tuple[Scalar, ...] | TraitValue | AttributeValue | AggregateValue
+
+    @property
+    def value_of_person(self) -> TraitValue | AttributeValue | AggregateValue | None:
+        """The operand where it is a value of the person."""
+        operand = self.operand
+        return operand if isinstance(operand, TraitValue | AttributeValue | AggregateValue) else None
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Comparison) and self._typed() == other._typed()
@@ -88,6 +110,107 @@ class EventModel(msgspec.Struct, frozen=True):
     type: CallType
     raw_name: str | None
     where: tuple[Where, ...] = ()
+
+
+class Window(msgspec.Struct, frozen=True):
+    """Which events an aggregate looks at.
+
+    Args:
+        kind: ``ever``, ``duration``, ``session``, ``day``, ``week`` or ``month``.
+        ms: the length of a duration.
+        timezone: of a calendar window: an IANA name, or a value of the person with that name, ``profile``.
+    """
+
+    kind: Literal["ever", "duration", "session", "day", "week", "month"] = "ever"
+    ms: int = 0
+    timezone: str = ""
+
+
+class AggregateValue(msgspec.Struct, frozen=True):
+    """``count``, ``sum``, ``avg``, ``min``, ``max``, ``distinct``, ``first`` or ``last`` of events of a model.
+
+    Args:
+        model: which messages.
+        where: what they must satisfy.
+        function: see above.
+        path: of the property; None for ``count``.
+        instants: whether the schema calls the property a timestamp.
+        window: which of them.
+    """
+
+    model: EventModel
+    where: tuple[Where, ...]
+    function: str
+    path: Path | None
+    instants: bool
+    window: Window
+
+
+class AggregateCondition(msgspec.Struct, frozen=True):
+    """A value of events satisfies a predicate; also a computed trait, which is such a value by name."""
+
+    value: AggregateValue
+    predicate: Predicate
+    span: Span | None = None
+
+
+class Step(msgspec.Struct, frozen=True):
+    """Events of a model that satisfy ``where``; ``by``: the path of the value that has to be the same in all of them."""
+
+    model: EventModel
+    where: tuple[Where, ...]
+    by: Path | None = None
+    by_instants: bool = False
+
+
+class SequenceCondition(msgspec.Struct, frozen=True):
+    """One event for each step, one after the other.
+
+    Args:
+        steps: in their order.
+        window: all of them are inside.
+        span_ms: the last comes sooner than this after the first; None: whenever.
+        gap_ms: each comes at least so long after the one before.
+    """
+
+    steps: tuple[Step, ...]
+    window: Window
+    span_ms: int | None = None
+    gap_ms: int = 0
+    span: Span | None = None
+
+
+class AbsentCondition(msgspec.Struct, frozen=True):
+    """The newest ``after`` of some value of ``by`` is ``for_ms`` ago or longer, and no ``absent`` followed it."""
+
+    absent: Step
+    after: Step
+    for_ms: int
+    window: Window
+    span: Span | None = None
+
+
+class NearCondition(msgspec.Struct, frozen=True):
+    """The person is inside of a circle, by a position that is fresh. Degrees, meters, milliseconds."""
+
+    model: EventModel
+    where: tuple[Where, ...]
+    lat: float
+    lon: float
+    radius_m: float
+    leave_m: float
+    fresh_ms: int
+    span: Span | None = None
+
+
+class DuringCondition(msgspec.Struct, frozen=True):
+    """The local wall clock is in [from, to) on some days of the week, 0 (Monday) to 6; milliseconds of the day."""
+
+    days: tuple[int, ...]
+    from_ms: int
+    to_ms: int
+    timezone: str
+    span: Span | None = None
 
 
 class EventCondition(msgspec.Struct, frozen=True):
@@ -145,7 +268,20 @@ class Not(msgspec.Struct, frozen=True):
     span: Span | None = None
 
 
-Condition: TypeAlias = EventCondition | TraitCondition | AttributeCondition | AudienceCondition | All | Any | Not
+Condition: TypeAlias = (
+    EventCondition
+    | AggregateCondition
+    | SequenceCondition
+    | AbsentCondition
+    | NearCondition
+    | DuringCondition
+    | TraitCondition
+    | AttributeCondition
+    | AudienceCondition
+    | All
+    | Any
+    | Not
+)
 
 
 class Audience(msgspec.Struct, frozen=True):
@@ -182,6 +318,15 @@ class Origin(msgspec.Struct, frozen=True):
     kind: str
     query: str | None = None
     options: dict[str, str] = {}
+
+
+class ComputedTrait(msgspec.Struct, frozen=True):
+    """A value of events with a name; it hides the trait of identify calls of that name."""
+
+    name: str
+    value: AggregateValue
+    description: str = ""
+    span: Span | None = None
 
 
 class Table(msgspec.Struct, frozen=True):

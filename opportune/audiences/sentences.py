@@ -10,21 +10,31 @@ from collections.abc import Sequence
 from decimal import Decimal
 
 from opportune.audiences.durations import duration_text
-from opportune.audiences.plan import steps
 from opportune.audiences.schema import (
+    AbsentCondition,
+    AggregateCondition,
+    AggregateValue,
     All,
     Any,
     AttributeCondition,
+    AttributeValue,
     AudienceCondition,
     Comparison,
     Condition,
+    DuringCondition,
     EventCondition,
+    NearCondition,
     Path,
     Predicate,
     Scalar,
+    SequenceCondition,
+    Step,
     TraitCondition,
+    TraitValue,
     Where,
+    Window,
 )
+from opportune.audiences.steps import steps
 from opportune.event import iso_text
 
 WORDS = {
@@ -41,6 +51,9 @@ WORDS = {
     "ends_with": "ends with",
     "matches": "matches",
 }
+UNITS = {"day": "today", "week": "this week", "month": "this month", "session": "in this session", "ever": "ever"}
+DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+MINUTE_MS = 60_000
 COUNTS = {"eq": "exactly", "gte": "at least", "gt": "more than", "lte": "at most", "lt": "fewer than", "ne": "not"}
 
 
@@ -54,9 +67,68 @@ def sentence(condition: Condition) -> str:
         return f"the attribute {condition.table}.{condition.column} {predicate(condition.predicate)}"
     if isinstance(condition, AudienceCondition):
         return f"a member of {condition.name}"
+    if isinstance(condition, AggregateCondition):
+        return f"{value_text(condition.value)} {predicate(condition.predicate)}"
+    if isinstance(condition, SequenceCondition | AbsentCondition | NearCondition | DuringCondition):
+        return _pattern(condition)
     if isinstance(condition, All):
         return "all of these"
     return "any of these" if isinstance(condition, Any) else "none of these"
+
+
+def value_text(value: AggregateValue | TraitValue | AttributeValue) -> str:
+    """A value of the person: ``the sum of total of Order Completed in the last 30 days``."""
+    if isinstance(value, TraitValue):
+        return f"the trait {'.'.join(value.keys)}"
+    if isinstance(value, AttributeValue):
+        return f"the attribute {value.table}.{value.column}"
+    of = f" of {path_text(value.path)}" if value.path is not None else ""
+    return f"the {value.function}{of} of {_events(value.model.name, value.where)} {window_text(value.window)}"
+
+
+def window_text(asked: Window) -> str:
+    """A window: ``in the last 30 days``, ``this week (Europe/Paris)``."""
+    if asked.kind == "duration":
+        return window(asked.ms)
+    zone = f" ({_zone(asked.timezone)})" if asked.kind in ("day", "week", "month") else ""
+    return f"{UNITS[asked.kind]}{zone}"
+
+
+def _zone(timezone: str) -> str:
+    return "in the person's zone" if timezone == "profile" else timezone
+
+
+def _events(name: str, where: Sequence[Where]) -> str:
+    return f"{name} where {where_text(where)}" if where else name
+
+
+def _by(step: Step) -> str:
+    return "" if step.by is None else f" of the same {path_text(step.by)}"
+
+
+def _pattern(condition: SequenceCondition | AbsentCondition | NearCondition | DuringCondition) -> str:
+    if isinstance(condition, NearCondition):
+        place = f"{condition.lat:g}, {condition.lon:g}"
+        fresh = duration_text(condition.fresh_ms)
+        event = _events(condition.model.name, condition.where)
+        return f"within {condition.radius_m:g} m of {place} by {event} in the last {fresh}"
+    if isinstance(condition, DuringCondition):
+        days = "every day" if len(condition.days) == len(DAYS) else ", ".join(DAYS[day] for day in condition.days)
+        return f"{_clock(condition.from_ms)} to {_clock(condition.to_ms)}, {days} ({_zone(condition.timezone)})"
+    if isinstance(condition, AbsentCondition):
+        absent, after = condition.absent, condition.after
+        return (
+            f"no {_events(absent.model.name, absent.where)}{_by(absent)} for {duration_text(condition.for_ms)} after "
+            f"{_events(after.model.name, after.where)} {window_text(condition.window)}"
+        )
+    steps_text = ", then ".join(_events(step.model.name, step.where) for step in condition.steps)
+    more = "" if condition.gap_ms == 0 else f", {duration_text(condition.gap_ms)} or more apart"
+    more += "" if condition.span_ms is None else f", all in less than {duration_text(condition.span_ms)}"
+    return f"{steps_text}{_by(condition.steps[0])}{more}, {window_text(condition.window)}"
+
+
+def _clock(of_day_ms: int) -> str:
+    return f"{of_day_ms // MINUTE_MS // 60:02}:{of_day_ms // MINUTE_MS % 60:02}"
 
 
 def window(within_ms: int | None) -> str:
@@ -131,4 +203,6 @@ def _comparison(comparison: Comparison, *, instants: bool) -> str:
     if isinstance(operand, tuple):
         listed: Sequence[Scalar] = operand
         return f"{WORDS[comparison.op]} {', '.join(literal(each, instants=instants) for each in listed)}"
+    if comparison.value_of_person is not None:
+        return f"{WORDS[comparison.op]} {value_text(comparison.value_of_person)}"
     return f"{WORDS[comparison.op]} {literal(operand, instants=instants)}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import click
 
 from opportune.audiences.diagnostics import printable
-from opportune.audiences.explain import Explained, Explanation
+from opportune.audiences.explained import Explained, Explanation
 
 
 def tree_text(explanation: Explanation) -> str:

@@ -32,8 +32,8 @@ PIECES = [
 @pytest.fixture(scope="module")
 def directory() -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as name:
-        (Path(name) / "audiences").mkdir()
         for file in BASE:
+            (Path(name) / file.parent).mkdir(exist_ok=True)
             (Path(name) / file).write_bytes(SOURCES[file])
         yield Path(name)
 
@@ -79,7 +79,9 @@ WORDS = st.sampled_from(
     ["name", "when", "description", "start", "empty", "event", "where", "times", "within", "trait", "attribute", "is", "all",
      "any", "none", "audience", "eq", "ne", "gt", "gte", "in", "not_in", "contains", "matches", "exists", "properties", "path", "type",
      "tables", "source", "key", "columns", "plan", "number", "timestamp", "customers", "clock", "lateness", "topics", "events", "state",
-     "shards", "poison", "stop", "10 minutes", ">= 3", "ever", "2024-01-01", "(", "", "a.b", "Product Viewed", "pricing_intent"]
+     "shards", "poison", "stop", "10 minutes", ">= 3", "ever", "2024-01-01", "(", "", "a.b", "Product Viewed", "pricing_intent", "sum", "last",
+     "timezone", "profile", "session", "month", "sequence", "absent", "after", "for", "by", "span", "gap", "near", "radius", "leave", "fresh",
+     "200 m", "lat", "lon", "during", "days", "from", "to", "09:00", "mon", "Europe/Paris", "count"]
 )  # fmt: skip
 LEAVES = st.none() | st.booleans() | st.integers(-5, 10**20) | st.floats() | WORDS | st.text(max_size=5)
 TREES: st.SearchStrategy[Any] = st.recursive(
@@ -118,6 +120,23 @@ def sentences(draw: st.DrawFn) -> Any:
             optional={"is": predicates},
         ),
         st.fixed_dictionaries({"audience": WORDS}),
+        st.fixed_dictionaries(
+            {"event": WORDS, "is": predicates},
+            optional={"sum": WORDS, "distinct": WORDS, "last": WORDS, "within": WORDS, "timezone": WORDS},
+        ),
+        st.fixed_dictionaries(
+            {"sequence": st.lists(st.fixed_dictionaries({"event": WORDS}), max_size=3) | TREES},
+            optional={"within": WORDS, "by": WORDS, "span": WORDS, "gap": WORDS},
+        ),
+        st.fixed_dictionaries(
+            {"absent": st.fixed_dictionaries({"event": WORDS}), "after": TREES},
+            optional={"for": WORDS, "within": WORDS, "by": WORDS},
+        ),
+        st.fixed_dictionaries(
+            {"near": st.fixed_dictionaries({"lat": LEAVES, "lon": LEAVES}) | TREES},
+            optional={"radius": WORDS, "leave": WORDS, "fresh": WORDS, "event": WORDS},
+        ),
+        st.fixed_dictionaries({"during": st.dictionaries(st.sampled_from(["days", "from", "to", "timezone"]), TREES)}),
     )
     conditions = st.recursive(
         leaf,

@@ -40,7 +40,7 @@ def test_a_directory_that_is_none(tmp_path: Path) -> None:
         ("audiences/more/b.yml", ONE, "audiences/more:1:1 warning: directories inside of audiences/ are not read"),
         ("events.yaml", "A: {}\n", "events.yaml:1:1 error: this file is not read: its name is `events.yml`"),
         ("event.yml", "A: {}\n", "event.yml:1:1 warning: this file is not read"),
-        ("traits/a.yml", "name: a\n", "traits:1:1 error: `traits` is not in this version yet"),
+        ("traits/a.yaml", "name: a\n", "traits/a.yaml:1:1 error: trait files end in `.yml`"),
     ],
 )
 def test_files_that_are_not_read_are_not_passed_over(tmp_path: Path, name: str, content: str, expected: str) -> None:

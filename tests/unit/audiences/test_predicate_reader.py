@@ -69,7 +69,11 @@ def test_every_form(tmp_path: Path, text: str, expected: list[tuple[str, object]
         ('{matches: "(?=a)"}', 32, "not an RE2 expression"),
         ("{greater_than: 3}", 23, "no operator"),
         ("{eq: .inf}", 27, "not a number"),
-        ("{gt: {attribute: budget}}", 27, "not in this version yet"),
+        ("{gt: {attribute: budget}}", 39, "no table has a column `budget`"),
+        ("{gt: {trait: [y]}}", 35, "a single value, not a list"),
+        ("{in: {trait: y}}", 27, "takes a list, not a mapping"),
+        ("{in: [{trait: y}]}", 28, "holds single values"),
+        ("{contains: {trait: y}}", 33, "single value, not a mapping"),
         ("{gt: {foo: budget}}", 27, "single value, not a mapping"),
     ],
 )

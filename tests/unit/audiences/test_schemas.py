@@ -19,6 +19,7 @@ from opportune.audiences import (
     source_file,
     story_file,
     story_rows,
+    traits_file,
     warehouse_file,
 )
 from opportune.audiences.diagnostics import Report, Unreadable
@@ -27,8 +28,8 @@ from opportune.audiences.predicate_reader import OPERATORS
 from opportune.audiences.yaml_tree import MappingNode, Node, SequenceNode, read_file, read_text
 
 ROOT = Path(__file__).resolve().parents[3]
-SHOP = ROOT / "examples" / "shop"
-FILES = [path.relative_to(SHOP) for path in sorted(SHOP.rglob("*.yml"))]
+EXAMPLES = ROOT / "examples"
+FILES = [path.relative_to(EXAMPLES) for path in sorted(EXAMPLES.rglob("*.yml"))]
 
 
 def schema(name: str) -> Any:
@@ -43,14 +44,14 @@ def plain(node: Node) -> Any:
     return node.value()
 
 
-@pytest.mark.parametrize("name", ["opportune", "events", "warehouse", "identity", "audiences", "stories"])
+@pytest.mark.parametrize("name", ["opportune", "events", "warehouse", "identity", "audiences", "stories", "traits"])
 def test_they_are_schemas(name: str) -> None:
     Draft202012Validator.check_schema(schema(name))
 
 
 @pytest.mark.parametrize("file", FILES, ids=str)
 def test_the_example_names_its_schema_and_satisfies_it(file: Path) -> None:
-    path = SHOP / file
+    path = EXAMPLES / file
     named = re.match(r"# yaml-language-server: \$schema=(\S+)\n", path.read_text())
     assert named is not None
     target = (path.parent / named[1]).resolve()
@@ -74,6 +75,7 @@ def test_their_keys_are_those_of_the_readers() -> None:
     assert audiences["$defs"]["predicate"] == events["$defs"]["predicate"]
     assert list(events["$defs"]["model"]["properties"]) == list(events_file.MODEL_KEYS)
     assert events["$defs"]["model"]["properties"]["type"]["enum"] == list(events_file.CALL_TYPES)
+    assert set(schema("traits")["$defs"]["trait"]["properties"]) == set(traits_file.KEYS)
     assert set(tables["$defs"]["table"]["properties"]) == set(warehouse_file.TABLE_KEYS)
     assert set(tables["$defs"]["source"]["properties"]) == set(source_file.SOURCE_KEYS)
     inner = tables["$defs"]["table"]["properties"]
@@ -120,7 +122,23 @@ def test_their_durations_are_those_of_the_reader(text: str) -> None:
 
 @pytest.mark.parametrize(
     "when",
-    ["{event: X, times: often}", "{event: X, within: 10}", "{all: []}", "{trait: x}", "{trait: x, is: {foo: 1}}", "{event: X, trait: y}", "free"],
+    ["{event: X, sum: a, is: \">= 1\", within: month, timezone: profile}", "{sequence: [{event: A}, {event: B, where: {a: 1}}], within: 1 day, by: c, span: 1 h, gap: 1 m}",
+     "{absent: {event: A}, after: {event: B}, for: 30 minutes, by: c, within: 1 day}", "{trait: x, is: {gt: {attribute: y}}}",
+     "{near: {lat: 48.8566, lon: 2.3522}, radius: 200 m, leave: .3 km, fresh: 15 minutes, event: X}", '{during: {days: [mon], from: "22:00", to: "24:00"}}'],
+)  # fmt: skip
+def test_they_accept_the_whole_language(when: str) -> None:
+    documents = read_text(f"name: a\nwhen: {when}\n", "f", Report())
+    assert documents is not None
+    Draft202012Validator(schema("audiences")).validate(plain(documents[0]))
+
+
+@pytest.mark.parametrize(
+    "when",
+    ["{event: X, times: often}", "{event: X, within: 10}", "{all: []}", "{trait: x}", "{trait: x, is: {foo: 1}}", "{event: X, trait: y}", "free",
+     "{event: X, sum: a}", "{event: X, sum: a, avg: b, is: 1}", "{event: X, sum: a, is: 1, times: 2}", "{event: X, is: 1}",
+     "{sequence: [{event: A}]}", "{absent: {event: A}, after: {event: B}}", "{near: {lat: 91, lon: 0}, radius: 1 m, fresh: 1 m, event: X}",
+     "{near: {lat: 0, lon: 0}, radius: 1, fresh: 1 m, event: X}", "{during: {}}", '{during: {from: "9:00"}}', "{during: {days: [today]}}",
+     "{event: X, times: {gte: {trait: y}}}"],
 )  # fmt: skip
 def test_they_refuse_what_the_readers_refuse(when: str) -> None:
     documents = read_text(f"name: a\nwhen: {when}\n", "f", Report())

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opportune.audiences.plan import ATTRIBUTES, TRAITS, Plan, paths_of, steps
+from opportune.audiences.plan import ATTRIBUTES, TRAITS, Plan, paths_of
 from opportune.audiences.schema import (
     All,
     Any,
@@ -26,6 +26,7 @@ from opportune.audiences.schema import (
     Span,
     TraitCondition,
 )
+from opportune.audiences.steps import steps
 from tests.model.projects import TIMES
 from tests.oracle.builders import happened, predicate, project, where
 from tests.oracle.predicates import Reached, holds

@@ -1,0 +1,71 @@
+"""What an explanation is: a tree of conditions with what each saw.
+
+Owns: the structs, as ``opportune explain --format json`` prints them, and ``Value``.
+Not here: how they are made (opportune.audiences.explain).
+"""
+
+from __future__ import annotations
+
+from typing import Any as Anything
+
+import msgspec
+
+from opportune.profile import NEVER
+
+
+class Explained(msgspec.Struct, omit_defaults=True):
+    """One condition.
+
+    Args:
+        asks: what it asks, a sentence.
+        holds: whether it holds.
+        saw: what it saw, a sentence.
+        missing: what is missing, where the answer would be another one without this condition; else empty.
+        next_change: when it changes if nothing happens, ISO 8601; None: never.
+        value: what it saw, for machines: a count, a value.
+        instants: of the events that it counts and that are kept, the newest last, ISO 8601.
+        parts: the conditions in it.
+        kind: the key that the condition has in YAML: event, trait, attribute,
+            sequence, absent, near, during, audience, all, any, none.
+    """
+
+    asks: str
+    holds: bool
+    kind: str
+    saw: str = ""
+    missing: str = ""
+    next_change: str | None = None
+    value: Anything = None
+    instants: list[str] = []
+    parts: list[Explained] = []
+
+
+class Explanation(msgspec.Struct, omit_defaults=True):
+    """Why a person is in an audience, or not.
+
+    Args:
+        audience: its name.
+        description: the audience's own.
+        profile_id: the person's, 32 hexadecimal digits.
+        identifiers: the person's.
+        at: the instant that is explained, ISO 8601.
+        member: whether they are in at that instant.
+        next_change: when that changes if nothing happens; None: never.
+        condition: the tree.
+    """
+
+    audience: str
+    profile_id: str
+    identifiers: list[str]
+    at: str
+    member: bool
+    condition: Explained
+    next_change: str | None = None
+    description: str = ""
+
+
+class Value(msgspec.Struct, frozen=True):
+    """A condition's value, and a lower bound of the next instant at which it can change by itself (``NEVER``)."""
+
+    holds: bool
+    until_ms: int = NEVER
