@@ -114,3 +114,27 @@ def test_what_can_never_or_always_hold(tmp_path: Path, when: str, says: str) -> 
 )
 def test_what_is_not_doubted(tmp_path: Path, when: str) -> None:
     assert [one for one in audience_problems(tmp_path, f"name: a\nwhen: {when}\n") if "this" in one] == []
+
+
+@pytest.mark.parametrize(
+    ("when", "says"),
+    [
+        ("{event: Order Completed, sum: total, is: '> 1', within: 8 days}", "the window of 8 days is longer than"),
+        ("{event: Order Completed, within: month}", "the window of 31 days 1 hour is longer than"),
+        ("{event: Order Completed, sum: total, is: '> 1'}", "without `within` all events ever count"),
+        ("{sequence: [{event: Order Completed}, {event: Order Completed}]}", "without `within` all events ever count"),
+        ("{absent: {event: Order Completed}, after: {event: Order Completed}, for: 1 day, within: 9 days}", "the window of 9 days"),
+    ],
+)  # fmt: skip
+def test_windows_of_every_kind_are_looked_at(tmp_path: Path, when: str, says: str) -> None:
+    found = audience_problems(tmp_path, of(("a", when)), **{"opportune.yml": RETENTION})
+    assert any("warning: " in one and says in one for one in found), found
+
+
+def test_a_window_that_the_topic_covers_is_no_warning(tmp_path: Path) -> None:
+    found = audience_problems(
+        tmp_path,
+        of(("a", "{event: Order Completed, sum: total, is: '> 1', within: day}")),
+        **{"opportune.yml": RETENTION},
+    )
+    assert found == []
