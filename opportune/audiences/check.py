@@ -39,7 +39,7 @@ from opportune.audiences.sources import subject
 from opportune.profile import NEVER
 from opportune.settings import Settings
 
-HOUR_MS = 3_600_000
+DAY_MS = 86_400_000
 
 
 class Definitions(msgspec.Struct, frozen=True):
@@ -58,8 +58,8 @@ class Definitions(msgspec.Struct, frozen=True):
     settings: Settings
 
 
-_LONGEST_MS = {"ever": NEVER, "session": 0, "day": 25 * HOUR_MS, "week": 169 * HOUR_MS, "month": 745 * HOUR_MS}
-"""Days, weeks and months with the hour that the clocks give back."""
+_LONGEST_MS = {"ever": NEVER, "session": 0, "day": DAY_MS, "week": 7 * DAY_MS, "month": 31 * DAY_MS}
+"""The longest of each, but for the hour that clocks may give back."""
 Pass: TypeAlias = Callable[[Definitions, Report], None]
 
 

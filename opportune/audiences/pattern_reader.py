@@ -182,9 +182,6 @@ class PatternReader:
         )
         if own is None or node is None:
             return None
-        if not own.present():
-            self._report.error(node.span, "an empty `during` says nothing", 'for example {from: "09:00", to: "18:00"}')
-            return None
         days = self._days(own)
         begins, ends = self._clock(own, "from", 0), self._clock(own, "to", DAY_MS)
         zone_node = own.get("timezone")
@@ -194,6 +191,8 @@ class PatternReader:
         if begins % DAY_MS == ends % DAY_MS and not (begins == 0 and ends == DAY_MS):
             self._report.error(own.key_span("to"), "`from` and `to` are equal", "leave both out for the whole day")
             return None
+        if len(days) == len(DAYS) and (begins, ends) == (0, DAY_MS):
+            self._report.warning(node.span, "this always holds", 'say which hours: {from: "09:00", to: "18:00"}')
         return DuringCondition(days, begins, ends, zone, span)
 
     def _days(self, fields: Fields) -> tuple[int, ...] | None:

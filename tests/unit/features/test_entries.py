@@ -21,7 +21,8 @@ def aggregate(function: str, window: Window) -> Aggregate:
 
 
 def test_a_window_is_half_open() -> None:
-    kind, cell = aggregate("sum", Window("duration", 10)), []
+    kind = aggregate("sum", Window("duration", 10))
+    cell: list[Any] = []
     kind.put(cell, 5, 100, 100, None)
     kind.put(cell, 7, 104, 104, None)
     assert kind.look(cell, 109, None) == (12, 110)
@@ -30,7 +31,9 @@ def test_a_window_is_half_open() -> None:
 
 
 def test_a_session_ends_a_gap_after_its_newest_event() -> None:
-    kind, sessions, around, cell = aggregate("count", Window("session")), Sessions(100, 1000), [], []
+    kind, sessions = aggregate("count", Window("session")), Sessions(100, 1000)
+    around: list[list[int]] = []
+    cell: list[Any] = []
     for t in (1000, 1099, 1200):
         sessions.put(around, t, t)
         kind.put(cell, None, t, t, around)
@@ -45,7 +48,8 @@ def test_a_session_ends_a_gap_after_its_newest_event() -> None:
 @pytest.mark.parametrize("value", [2**63, -(2**64), 10**40])
 def test_numbers_beyond_64_bits_are_exact(value: int) -> None:
     for window in (Window(), Window("duration", 10)):
-        kind, cell = aggregate("sum", window), []
+        kind = aggregate("sum", window)
+        cell: list[Any] = []
         for each in (value, 1, value):
             kind.put(cell, each, 5, 5, None)
         assert kind.look(cell, 5, None)[0] == 2 * value + 1
