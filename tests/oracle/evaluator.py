@@ -178,6 +178,9 @@ class Definitions:
         self.values = 0
         self.zone_values: list[Get] = []
         self.tests = {name: self.test(condition) for name, condition in definition.audiences.items()}
+        # A computed trait is kept for look-ups too: what it looks at is used, whether or not an audience reads it.
+        for name in definition.computed:
+            self.get(Trait((name,)))
         if PROFILE in self.zones:
             self.zone_values = [self.get(Trait(("timezone",)))]
             if definition.timezone_column is not None:
