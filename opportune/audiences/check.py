@@ -15,7 +15,11 @@ import msgspec
 from opportune.audiences.bounds import verdict
 from opportune.audiences.diagnostics import Report, listed, quoted
 from opportune.audiences.durations import duration_text
+from opportune.audiences.operands import operands_of
 from opportune.audiences.schema import (
+    AbsentCondition,
+    AggregateCondition,
+    AggregateValue,
     All,
     Any,
     AttributeCondition,
@@ -24,11 +28,18 @@ from opportune.audiences.schema import (
     Comparison,
     Condition,
     EventCondition,
+    NearCondition,
     Not,
+    SequenceCondition,
     Span,
+    TraitCondition,
     meaning,
 )
+from opportune.audiences.sources import subject
+from opportune.profile import NEVER
 from opportune.settings import Settings
+
+DAY_MS = 86_400_000
 
 
 class Definitions(msgspec.Struct, frozen=True):
@@ -47,6 +58,8 @@ class Definitions(msgspec.Struct, frozen=True):
     settings: Settings
 
 
+_LONGEST_MS = {"ever": NEVER, "session": 0, "day": DAY_MS, "week": 7 * DAY_MS, "month": 31 * DAY_MS}
+"""The longest of each, but for the hour that clocks may give back."""
 Pass: TypeAlias = Callable[[Definitions, Report], None]
 
 
@@ -99,19 +112,40 @@ def beyond_retention(definitions: Definitions, report: Report) -> None:
     hint = "set topics.retention in opportune.yml; `ever` keeps everything"
     ever: list[Span] = []
     for node in _nodes(definitions):
-        if not isinstance(node, EventCondition) or node.span is None:
+        span = getattr(node, "span", None)
+        window_ms = reach_ms(node)
+        if window_ms is None or span is None:
             continue
-        if node.within_ms is None:
-            ever.append(node.span)
-        elif node.within_ms > topics.retention_ms:
-            window = duration_text(node.within_ms)
-            report.warning(node.span, f"the window of {window} is longer than the {kept} that the topic keeps", hint)
+        if window_ms == NEVER:
+            ever.append(span)
+        elif window_ms > topics.retention_ms:
+            window = duration_text(window_ms)
+            report.warning(span, f"the window of {window} is longer than the {kept} that the topic keeps", hint)
     if ever:
         more = f" (and {len(ever) - 1} more)" if len(ever) > 1 else ""
         message = (
             f"without `within` all events ever count{more}, and the topic keeps {kept}: a rebuild would count less"
         )
         report.warning(ever[0], message, hint)
+
+
+def reach_ms(condition: Condition) -> int | None:
+    """How far back the events lie that a condition may need, NEVER for ``ever``; None where it needs none.
+
+    A session has no bound; what it needs beyond the lateness is not reckoned with.
+    """
+    if isinstance(condition, EventCondition):
+        return NEVER if condition.within_ms is None else condition.within_ms
+    if isinstance(condition, NearCondition):
+        return condition.fresh_ms
+    if isinstance(condition, AggregateCondition | TraitCondition | AttributeCondition):
+        values = [subject(condition), *operands_of(condition.predicate)]
+        windows = [value.window for value in values if isinstance(value, AggregateValue)]
+    elif isinstance(condition, SequenceCondition | AbsentCondition):
+        windows = [condition.window]
+    else:
+        return None
+    return max((_LONGEST_MS.get(window.kind, window.ms) for window in windows), default=None)
 
 
 def contradictions(definitions: Definitions, report: Report) -> None:

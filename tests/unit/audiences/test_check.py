@@ -91,6 +91,8 @@ def test_windows_beyond_the_retention(tmp_path: Path) -> None:
         ("{event: Order Completed, times: {gte: 5, lt: 3}}", "this can never hold for the number of events"),
         ("{attribute: plan, is: {eq: a, ne: a}}", "this can never hold for the column `plan`"),
         ("{trait: x, is: {exists: false, eq: a}}", "this can never hold for the trait `x`"),
+        ("{during: {}}", "this always holds"),
+        ("{during: {timezone: profile}}", "this always holds"),
         ("{trait: x, is: {gt: true}}", "true and false have no order"),
         ("{all: [{trait: x, is: 1}, {none: [{trait: x, is: 1}]}]}", "this can never hold"),
         ("{any: [{trait: x, is: 1}, {none: [{trait: x, is: 1}]}]}", "this always holds"),
@@ -116,3 +118,27 @@ def test_what_can_never_or_always_hold(tmp_path: Path, when: str, says: str) -> 
 )
 def test_what_is_not_doubted(tmp_path: Path, when: str) -> None:
     assert [one for one in audience_problems(tmp_path, f"name: a\nwhen: {when}\n") if "this" in one] == []
+
+
+@pytest.mark.parametrize(
+    ("when", "says"),
+    [
+        ("{event: Order Completed, sum: total, is: '> 1', within: 8 days}", "the window of 8 days is longer than"),
+        ("{event: Order Completed, within: month}", "the window of 31 days is longer than"),
+        ("{event: Order Completed, sum: total, is: '> 1'}", "without `within` all events ever count"),
+        ("{sequence: [{event: Order Completed}, {event: Order Completed}]}", "without `within` all events ever count"),
+        ("{absent: {event: Order Completed}, after: {event: Order Completed}, for: 1 day, within: 9 days}", "the window of 9 days"),
+    ],
+)  # fmt: skip
+def test_windows_of_every_kind_are_looked_at(tmp_path: Path, when: str, says: str) -> None:
+    found = audience_problems(tmp_path, of(("a", when)), **{"opportune.yml": RETENTION})
+    assert any("warning: " in one and says in one for one in found), found
+
+
+def test_a_window_that_the_topic_covers_is_no_warning(tmp_path: Path) -> None:
+    found = audience_problems(
+        tmp_path,
+        of(("a", "{event: Order Completed, sum: total, is: '> 1', within: day}")),
+        **{"opportune.yml": RETENTION},
+    )
+    assert found == []

@@ -24,6 +24,9 @@ def test_each_example_is_right(tmp_path: Path, example: str) -> None:
     files: dict[str, str | bytes] = {"warehouse.yml": TABLES, "audiences/loyal.yml": LOYAL}
     if example.startswith("tables:"):
         files["warehouse.yml"] = example
+    elif "lifetime_value" in example:
+        files["traits/a.yml"] = example
+        files["audiences/a.yml"] = "name: a\nwhen: {trait: lifetime_value, is: '>= 100'}\n"
     elif example.startswith(("Cart", "Large")):
         files["events.yml"] = example
     elif example.startswith("name:"):
