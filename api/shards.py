@@ -108,6 +108,8 @@ class Shards:
             if following is None:
                 return Found(shard, time_ms, self._people[shard][1].find(reader, person_id, time_ms))
             person_id, pointing = following, 0
+            # What this shard says of the next one is written there already; an older look could miss it.
+            self._caught_ms.pop(shard_of(person_id, self.count), None)
         raise ReadRefused("the profile is being merged: ask again")
 
     async def members(self, audience: int) -> tuple[dict[int, int], Iterator[list[tuple[bytes, int, list[str]]]]]:
@@ -139,7 +141,7 @@ class Shards:
     def _caught_up(self, shard: int, age_ms_max: int | None) -> ShardReader:
         now = monotonic_ms()
         budget = self.settings.staleness_ms if age_ms_max is None else min(self.settings.staleness_ms, age_ms_max)
-        if shard in self._readers and now - self._caught_ms[shard] < budget:
+        if shard in self._readers and now - self._caught_ms.get(shard, now - budget) < budget:
             return self._readers[shard]
         times = read_shard_times(self._directory)
         reader = self._readers.get(shard)

@@ -103,7 +103,7 @@ class People:
             None where there is no such profile.
         """
         head = reader.get("profiles", profile_id)
-        if head is None:
+        if head is None or not decode_head(head).now:
             return None
         profile, changed = self._now(reader, profile_id, head, time_ms)
         stored = sorted(profile.members)

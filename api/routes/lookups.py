@@ -25,7 +25,7 @@ from api.schemas import (
 )
 from api.shards import Found, Shards, freshness
 from opportune.event import iso_text
-from opportune.identity import NAMESPACES
+from opportune.identifiers import IdentitySettings, normalised
 from state.people import Person
 
 FIELDS = ("memberships", "traits", "attributes")
@@ -42,10 +42,11 @@ FRESH = Query(None, ge=1, le=3_600_000, description="the answer may be so old; w
 def lookup_routes(shards: Shards, access: Access, counters: Counters) -> APIRouter:
     """The routes of people."""
     router = APIRouter(tags=["people"], responses=ERRORS)
+    identity = shards.compiled.project.identity
 
     async def look_up(request: Request, identifier: str, age_ms_max: int | None) -> tuple[Found, Person]:
         access.check(request, "read:profiles")
-        found = await shards.find(*split(identifier), age_ms_max)
+        found = await shards.find(*split(identity, identifier), age_ms_max)
         counters.add("opportune_lookups_total", outcome="found" if found.person else "unknown")
         if found.person is None:
             raise Problem(404, "no_such_person", "nobody with this identifier is known")
@@ -90,7 +91,7 @@ def lookup_routes(shards: Shards, access: Access, counters: Counters) -> APIRout
         if len(wanted.identifiers) > shards.settings.lookups_max:
             raise Problem(400, "too_many", f"ask for {shards.settings.lookups_max} identifiers at most")
         chosen = choose(wanted.fields)
-        pairs = [(text, split(text)) for text in wanted.identifiers]
+        pairs = [(text, split(identity, text)) for text in wanted.identifiers]
         results: list[dict[str, Any]] = []
         for text, (namespace, value) in pairs:
             found = await shards.find(namespace, value, min_freshness_ms)
@@ -108,15 +109,17 @@ def lookup_routes(shards: Shards, access: Access, counters: Counters) -> APIRout
     return router
 
 
-def split(identifier: str) -> tuple[str, str]:
-    """Namespace and value of ``namespace:value``. Raises ``Problem`` (400)."""
-    namespace, colon, value = identifier.partition(":")
-    value = value.strip()
-    if not colon or namespace not in NAMESPACES or not value or len(value) > VALUE_CHARS_MAX:
-        raise Problem(
-            400, "bad_identifier", f"an identifier is NAMESPACE:VALUE, with a namespace of {', '.join(NAMESPACES)}"
-        )
-    return namespace, value
+def split(settings: IdentitySettings, identifier: str) -> tuple[str, str]:
+    """Namespace and value of ``namespace:value``, the value as profiles have it. Raises ``Problem`` (400)."""
+    name, colon, raw = identifier.partition(":")
+    namespace = next((one for one in settings.namespaces if one.name == name), None)
+    names = ", ".join(one.name for one in settings.namespaces)
+    if not colon or namespace is None or len(raw) > VALUE_CHARS_MAX:
+        raise Problem(400, "bad_identifier", f"an identifier is NAMESPACE:VALUE, with a namespace of {names}")
+    value = normalised(namespace, raw)
+    if not value:
+        raise Problem(400, "bad_identifier", f"the value cannot be read as one of {name}")
+    return name, value
 
 
 def choose(fields: list[str] | None) -> set[str]:

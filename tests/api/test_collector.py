@@ -43,11 +43,11 @@ def test_one_bad_message_leaves_the_others(served: Served) -> None:
     answer = post(served, {"batch": batch})
     assert answer.status_code == 200
     body = answer.json()
-    assert (body["success"], body["accepted"]) == (True, 2)
+    assert (body["success"], body["accepted"]) == (True, 3)
     assert [(one["index"], one["code"]) for one in body["refused"]] == [
-        (1, "bad_type"), (2, "no_identifier"), (4, "too_large"), (5, "bad_time"), (6, "bad_shape"), (7, "bad_shape"),
+        (1, "bad_type"), (4, "too_large"), (5, "bad_time"), (6, "bad_shape"), (7, "bad_shape"),
     ]  # fmt: skip
-    assert ids(served.topic.new()) == ["m1", "m3"]
+    assert ids(served.topic.new()) == ["m1", "m2", "m3"]
 
 
 def test_times_are_corrected_by_the_clients_clock_and_digits_stay(served: Served) -> None:
@@ -73,7 +73,7 @@ def test_times_are_corrected_by_the_clients_clock_and_digits_stay(served: Served
         (b"\xff\xfe", {}, 400, "not_json"),
         (b"[1]", {}, 400, "not_json"),
         (b'{"batch": 3}', {}, 400, "not_json"),
-        (b'{"type": "track"}', {}, 400, "no_identifier"),
+        (b'{"type": "track", "userId": {}}', {}, 400, "bad_shape"),
         (b'{"type":"track","userId":"a","properties":' + b"[" * 200 + b"]" * 200 + b"}", {}, 400, "bad_shape"),
         (b'{"batch":' + b"[" * 100_000 + b"]" * 100_000 + b"}", {}, 400, "not_json"),
         (b"x" * 600_000, {}, 413, "too_large"),

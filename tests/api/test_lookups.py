@@ -94,6 +94,9 @@ def test_an_answer_is_true_at_the_instant_that_it_says(kafka: Kafka, tmp_path: P
             assert fresh["freshness"]["age_ms"] <= 1_600
             send(address, bought | {"messageId": "4", "timestamp": iso_text(wall_clock_ms())})
             until(lambda: "active" in audiences(address, "user_id:ada")["_names"], "she is back")
+            send(address, traits | {"messageId": "5", "anonymousId": "x"})
+            until(lambda: audiences(address, "anonymous_id:x").get("profile_id") == ada["profile_id"], "x is ada")
+            assert audiences(address, "anonymous_id:x")["traits"] == {"locale": "fr"}
         # The job is killed: what was true stays the answer, and says how old it is.
         old = audiences(address, "user_id:ada")
         assert "active" in old["_names"] or instant_ms(old["freshness"]["as_of"]) >= ends
