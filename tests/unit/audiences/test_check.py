@@ -96,7 +96,6 @@ def test_windows_beyond_the_retention(tmp_path: Path) -> None:
         ("{trait: x, is: {gt: true}}", "true and false have no order"),
         ("{all: [{trait: x, is: 1}, {none: [{trait: x, is: 1}]}]}", "this can never hold"),
         ("{any: [{trait: x, is: 1}, {none: [{trait: x, is: 1}]}]}", "this always holds"),
-        ("{during: {}}", "this always holds"),
         ('{during: {from: "00:00", to: "24:00"}}', "this always holds"),
         ("[{attribute: plan, is: a}, {attribute: plan, is: b}]", "this can never hold"),
     ],
