@@ -29,13 +29,13 @@ LATER_LANGUAGE_MS = 40 * 86_400_000
 pytestmark = pytest.mark.timeout(600)
 
 
-@settings(deadline=None)
+@settings(max_examples=settings().max_examples // 2)
 @given(projects(), messages(), rows())
 def test_explanations_agree_with_the_engine(project: Project, raws: list[bytes], tables: Tables) -> None:
     agrees(project, raws, tables)
 
 
-@settings(deadline=None)
+@settings(max_examples=settings().max_examples // 4)
 @given(written(KINDS), messages(), rows())
 def test_explanations_of_the_whole_language_agree(files: dict[str, Said], raws: list[bytes], tables: Tables) -> None:
     agrees(load(files), raws, tables, later_ms=LATER_LANGUAGE_MS)
