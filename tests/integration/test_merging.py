@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from pathlib import Path
 from random import Random
 
@@ -39,13 +37,18 @@ def test_everybody_is_one_person_in_the_end(kafka: Kafka, topic_prefix: str, tmp
         small.job.start()
         small.job.wait_running(60)
         reading = small.reading()
+        life = total // KILLS
         for number in range(total):
+            if number and number % life == 0:
+                # It reads when the events of this life come, so that it dies with letters under way.
+                small.job.start()
+                small.job.wait_running(60)
             who = random.choice([who for who, theirs in enumerate(waiting) if theirs])
             small.count("", random.randrange(PARTITIONS), topic=None, **waiting[who].pop(0))
-            if number % (total // KILLS) == total // KILLS - 1:
-                worker = small.job.next_worker()
-                os.kill(worker, signal.SIGKILL)
-                small.job.wait_dead(worker)
+            if number % life == life - 1:
+                seen = len(reading.news)
+                until(lambda: len(reading.news) > seen, "something of this life is told", 60)  # noqa: B023 - waited for at once
+                small.job.kill_all()
         whole = {profile_id("user_id", f"u{who}").hex() for who in range(PEOPLE)}
 
         def members() -> dict[str, set[str]]:
