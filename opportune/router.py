@@ -40,7 +40,7 @@ class Router:
         self.untouched = 0
         self.clamped = 0
 
-    def route(  # noqa: C901, PLR0912 - the hot loop: a call for each of its cases would cost more than the case
+    def route(
         self,
         records: Sequence[Any],
         values: Sequence[bytes | None],
@@ -61,15 +61,25 @@ class Router:
         refusals: list[tuple[int, RejectedEvent]] = []
         events = self.compiled.event_type.decode_all(values, refusals, self.bytes_max)
         refused = [(records[place], refusal) for place, refusal in refusals]
+        rows: Iterable[tuple[Any, Event, int]] = zip(records, events, arrivals, strict=True)
+        if refusals:
+            rows = [row for row in rows if row[1] is not None]
+        self._deliver(rows, max(arrivals, default=0) - self.lateness_ms, deliver, refused)
+        return refused
+
+    def _deliver(  # noqa: PLR0912 - the hot loop: a call for each of its cases would cost more than the case
+        self,
+        rows: Iterable[tuple[Any, Event, int]],
+        late: int,
+        deliver: Sequence[Callable[[Event], None]],
+        refused: list[tuple[Any, RejectedEvent]],
+    ) -> None:
+        """Finds time, person and action of each event, and hands it on; before ``late`` it may be too late for its arrival."""
         tracks, other, unnamed = self.compiled.tracks, self.compiled.action, self.compiled.other_tracks
         seconds, suffixes = self.instants.seconds, self.instants.suffixes
         users, strangers, slow_types = self.people.by_user, self.people.by_anonymous, self.people.slow_types
         also: tuple[Person, ...]
         lateness, untouched = self.lateness_ms, 0
-        late = max(arrivals, default=0) - lateness
-        rows: Iterable[tuple[Any, Event, int]] = zip(records, events, arrivals, strict=True)
-        if refusals:
-            rows = [row for row in rows if row[1] is not None]
         for record, event, arrival in rows:
             try:
                 if event.type is TRACK:
@@ -123,7 +133,6 @@ class Router:
             event.handler = action
             deliver[person.shard](event)
         self.untouched += untouched
-        return refused
 
     def effective(self, event: Event, arrival: int) -> int:
         """The effective time of an event with any of its four times, cut to its arrival."""

@@ -23,9 +23,10 @@ from opportune.settings import Clock, Settings
 from state.outbox import OutboxMessage
 from state.warehouse import WarehouseTable
 from tests import oracle
-from tests.model.logs import Advance, Commit, Feed, Life, LogRecord, Restart, lives, messages
+from tests.model.living import lived
+from tests.model.logs import Life, lives, messages
 from tests.model.projects import projects, rows
-from tests.oracle import Record, Tables
+from tests.oracle import Tables
 from tests.oracle.builders import DAY_0, happened, track
 from tests.oracle.builders import project as making
 from tests.oracle.engine import told, used_tables, warehouse
@@ -79,24 +80,7 @@ def test_replay(project: Project, raws: list[bytes], tables: Tables, until_ms: i
 @given(projects(), lives(), rows())
 def test_live(project: Project, life: Life, tables: Tables) -> None:
     loop = Loop(project, 2, tables=loaded(project, tables), began_ms=ROWS_MS)
-    log: list[LogRecord] = []
-    records: list[Record] = []
-    for batch, step in enumerate(life.steps):
-        match step:
-            case Feed(fed):
-                loop.feed(arrived(fed))
-                log += fed
-                # What is handed over together is applied in order of arrival, whatever its partitions.
-                in_order = sorted(fed, key=lambda record: record.arrival_ms)
-                records += [Record(record.arrival_ms, record.raw, batch) for record in in_order]
-            case Advance(time_ms):
-                loop.advance(time_ms)
-            case Commit():
-                loop.commit()
-            case Restart(again):
-                loop.restart()
-                if again and log:
-                    loop.feed(arrived(sorted(log, key=lambda record: record.partition)[-again:]))
+    records = [record for fed in lived(loop, life) for record in fed]
     loop.advance(life.end_ms)
     expected = oracle.live(project, records, life.end_ms, used_tables(project, tables), ROWS_MS)
     event(f"changes: {min(len(expected.changes), 10)}")
@@ -122,11 +106,6 @@ def test_a_dead_letter_does_not_depend_on_what_the_process_remembers() -> None:
         loop.feed([Arrived("events", 1, 0, DAY_0 + 940, track("D", 900))])
         letters.append(refused(loop.letters))
     assert letters == [Counter(too_late=1)] * 2
-
-
-def arrived(records: Iterable[LogRecord]) -> list[Arrived]:
-    """The records as the engine is fed with them."""
-    return [Arrived("events", each.partition, each.offset, each.arrival_ms, each.raw) for each in records]
 
 
 def refused(letters: Iterable[OutboxMessage]) -> Counter[str]:

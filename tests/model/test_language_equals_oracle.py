@@ -21,10 +21,11 @@ from opportune.audiences.loader import load_project
 from opportune.project import Project
 from tests import oracle
 from tests.language.kinds import KNOWN, pending
-from tests.model.logs import Advance, Commit, Feed, Life, LogRecord, Restart, lives, messages
-from tests.model.test_engine_equals_oracle import ROWS_MS, WALL_MS, arrived, ends, loaded
+from tests.model.living import lived
+from tests.model.logs import Life, lives, messages
+from tests.model.test_engine_equals_oracle import ROWS_MS, WALL_MS, ends, loaded
 from tests.model.written import Said, rows, written
-from tests.oracle import Record, Tables
+from tests.oracle import Tables
 from tests.oracle.engine import told, used_tables
 from tests.oracle.reading import read_project
 
@@ -59,24 +60,7 @@ def test_replay(files: dict[str, Said], raws: list[bytes], tables: Tables, until
 def test_live(files: dict[str, Said], life: Life, tables: Tables) -> None:
     project = load(files)
     loop = Loop(project, 2, tables=loaded(project, tables), began_ms=ROWS_MS)
-    log: list[LogRecord] = []
-    records: list[Record] = []
-    for batch, step in enumerate(life.steps):
-        match step:
-            case Feed(fed):
-                loop.feed(arrived(fed))
-                log += fed
-                # What is handed over together is applied in order of arrival, whatever its partitions.
-                in_order = sorted(fed, key=lambda record: record.arrival_ms)
-                records += [Record(record.arrival_ms, record.raw, batch) for record in in_order]
-            case Advance(time_ms):
-                loop.advance(time_ms)
-            case Commit():
-                loop.commit()
-            case Restart(again):
-                loop.restart()
-                if again and log:
-                    loop.feed(arrived(sorted(log, key=lambda record: record.partition)[-again:]))
+    records = [record for fed in lived(loop, life) for record in fed]
     loop.advance(life.end_ms)
     expected = oracle.live(read_project(files), records, life.end_ms, used_tables(project, tables), ROWS_MS)
     event(f"changes: {min(len(expected.changes), 10)}")

@@ -13,10 +13,11 @@ from opportune.audiences.plan import Plan
 from opportune.membership import MembershipChange
 from opportune.project import Project
 from tests.model import snapshots
-from tests.model.logs import Advance, Commit, Feed, Life, LogRecord, Restart, lives
+from tests.model.living import lived
+from tests.model.logs import Life, lives
 from tests.model.projects import projects, rows
 from tests.model.snapshots import Decided, Net
-from tests.model.test_engine_equals_oracle import ROWS_MS, arrived, loaded
+from tests.model.test_engine_equals_oracle import ROWS_MS, loaded
 from tests.oracle import Record, Tables
 from tests.oracle.engine import used_tables
 from tests.oracle.instants import read_instant
@@ -42,22 +43,8 @@ def test_live(project: Project, life: Life, contents: list[Tables], data: st.Dat
     assume(Plan(project).columns)
     loop = Loop(project, 2, tables=loaded(project, contents[0]), began_ms=ROWS_MS)
     steps: list[Record | Decided] = []
-    log: list[LogRecord] = []
-    for batch, step in enumerate(life.steps):
-        match step:
-            case Feed(fed):
-                loop.feed(arrived(fed))
-                log += fed
-                in_order = sorted(fed, key=lambda record: record.arrival_ms)
-                steps += [Record(record.arrival_ms, record.raw, batch) for record in in_order]
-            case Advance(time_ms):
-                loop.advance(time_ms)
-            case Commit():
-                loop.commit()
-            case Restart(again):
-                loop.restart()
-                if again and log:
-                    loop.feed(arrived(sorted(log, key=lambda record: record.partition)[-again:]))
+    for fed in lived(loop, life):
+        steps += fed
         content = data.draw(st.sampled_from([None, *contents]), label="snapshot")
         if content is not None:
             # A restart forgets the shards' time until the next batch; the decision's instant is kept all the same.

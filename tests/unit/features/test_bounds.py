@@ -61,7 +61,7 @@ def test_a_sequence_keeps_the_newest_values_of_by() -> None:
     for number in range(MOST + 50):
         feature.put(one, 3, (f"cart {number}",) * 2, number, number, None)
     assert entries.dropped[0] == 50
-    assert list(one[0]) == [f"scart {number}" for number in range(50, MOST + 50)]  # type: ignore[call-overload]
+    assert list(one[0]) == [f"scart {number}" for number in range(50, MOST + 50)]  # type: ignore[call-overload]  # a state is a list of anything
     feature.put(one, 3, (f"cart {MOST}",) * 2, 1_000, 1_000, None)
     assert feature.look(one, 1_000, None)[0]
 

@@ -36,7 +36,7 @@ class Place:
     def __init__(self, directory: Path, **table: object) -> None:
         self.directory = directory
         defaults = {"columns": DECLARED, "guard": FREE, "source": "t.csv"}
-        self.table = Table("t", key="id", **{**defaults, **table})  # type: ignore[arg-type]
+        self.table = Table("t", key="id", **{**defaults, **table})  # type: ignore[arg-type]  # fields of a table
         self.shelf = Shelf(directory / "state", "t")
         self.now = 1_000
 
@@ -44,7 +44,7 @@ class Place:
         (self.directory / name).write_text(header + "".join(f"{row}\n" for row in rows))
 
     def refresher(self, used: tuple[str, ...] = ("plan", "spend"), **more: object) -> Refresher:
-        return Refresher(self.table, self.directory, self.shelf, list(used), self.clock, **more)  # type: ignore[arg-type]
+        return Refresher(self.table, self.directory, self.shelf, list(used), self.clock, **more)  # type: ignore[arg-type]  # its options
 
     def refresh(self, **wishes: bool) -> Refreshed:
         return self.refresher().refresh(**wishes)
