@@ -305,36 +305,23 @@ class Worker:
             admin_config(settings.kafka), [(one.topic, one.partition) for one in events], clock.mark_ms, wall_clock_ms
         )
         post = Consumer({**consumer_config(settings.kafka), "enable.partition.eof": True})
-        hub = Hub(
-            consumer,
-            post,
-            events,
-            [one for one in inputs if one not in events],
-            topics.mailbox.name,
-            Router(compiled, settings.state.shards),
-            settings.state.shards,
-            LogTime(events, marks, clock.idle_ms, clock.skew_ms, monotonic_ms),
-            frozenset((one.topic, one.partition, one.offset) for one in mode.quarantined),
-            wall_clock_ms,
-        )
+        log_time = LogTime(events, marks, clock.idle_ms, clock.skew_ms, monotonic_ms)
+        mail = [one for one in inputs if one not in events]
+        quarantined = frozenset((one.topic, one.partition, one.offset) for one in mode.quarantined)
+        shards = settings.state.shards
+        router, mailbox = Router(compiled, shards), topics.mailbox.name
+        hub = Hub(consumer, post, events, mail, mailbox, router, shards, log_time, quarantined, wall_clock_ms)
         watchdog = Watchdog(settings.watchdog_ms)
-        watch = (
-            None
-            if self.options.embedded
-            else TopicWatch(connect(settings.kafka, self.stop), topics, settings.topics.watch_ms)
-        )
+        watch = None
+        if not self.options.embedded:
+            watch = TopicWatch(connect(settings.kafka, self.stop), topics, settings.topics.watch_ms)
         job = self.job = Job(actors, hub, Metrics(wall_clock_ms()), watchdog, watch, careful)
         refreshes = job.refreshes = TableRefreshes(
             project.directory, directory, snapshots, least_in_force(actors), monotonic_ms
         )
         job.control = topics.control.name
-        delivery = Delivery(
-            producer_config(settings.kafka, topics.batch_bytes),
-            settings.kafka,
-            topics.dead_letters.name,
-            watchdog.feed,
-            lambda: job.stopping,
-        )
+        producing = producer_config(settings.kafka, topics.batch_bytes)
+        delivery = Delivery(producing, settings.kafka, topics.dead_letters.name, watchdog.feed, lambda: job.stopping)
         job.delivery = delivery
         job.end = self._end
         job.stopping = self.stop.is_set()

@@ -172,8 +172,7 @@ def is_known(person: Person, others: tuple[Person, ...]) -> bool:
     """Whether an event with these identifiers can bring nothing new to a person's profile."""
     if not person.known:
         return False
-    # A loop, since a generator costs more than what it would look at.
-    for other in others:  # noqa: SIM110
+    for other in others:  # noqa: SIM110 - a generator costs more than what it would look at
         if other.owner is not person:
             return False
     return True

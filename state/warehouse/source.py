@@ -139,7 +139,7 @@ def _storage(place: str, options: dict[str, str], origin: Origin, label: str, se
     try:
         if scheme == "s3" and options:
             return pa.fs.S3FileSystem(**{name: _typed(text) for name, text in options.items()}), path
-        return pa.fs.FileSystem.from_uri(place)  # type: ignore[no-any-return]
+        return pa.fs.FileSystem.from_uri(place)  # type: ignore[no-any-return]  # pyarrow ships no types
     except (*_UNREADABLE, TypeError) as error:
         Opening(origin, place, options, Path(), label, secrets).fail(error, "the storage cannot be opened")
 
