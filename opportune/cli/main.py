@@ -25,8 +25,8 @@ COMMANDS = {
     "replay": "run files of events through the engine and print the changes",
     "run": "the streaming job: Kafka events in, membership changes out",
     "serve": "the collector and the look-ups over HTTP",
-    "test": "play the stories of a project and compare memberships with what they expect",
     "subscribe": "follow the membership changes as JSON lines",
+    "test": "play the stories of a project and compare memberships with what they expect",
     "warehouse": "refresh warehouse tables, see what they hold",
 }
 EXIT_CODES: tuple[tuple[type[OpportuneError], int], ...] = (
