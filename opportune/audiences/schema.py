@@ -306,6 +306,22 @@ class Guard(msgspec.Struct, frozen=True):
     cells_changed: float = 0.5
 
 
+class Incremental(msgspec.Struct, frozen=True):
+    """How a table is read where a refresh asks its source for new rows only.
+
+    Args:
+        column: of whole numbers or instants, which rises whenever a row is written.
+        deleted: a column of truth values: where it is true there is no such row any more; None: no column says so.
+        full_ms: how long after a full refresh the next one is due; None: only when it is asked for.
+        overlap_ms: so much before the last instant is read again, for rows that were committed late.
+    """
+
+    column: str
+    deleted: str | None = None
+    full_ms: int | None = None
+    overlap_ms: int = 60_000
+
+
 class Origin(msgspec.Struct, frozen=True):
     """Which system rows come from that are not in a local file. Texts name environment variables as ``${NAME}``.
 
@@ -343,6 +359,7 @@ class Table(msgspec.Struct, frozen=True):
         origin: None: a local file.
         refresh_ms: how long after a refresh the next one begins; None: only when it is asked for.
         guard: what a refresh may do unasked.
+        incremental: None: every refresh reads all rows.
     """
 
     name: str
@@ -354,6 +371,7 @@ class Table(msgspec.Struct, frozen=True):
     origin: Origin | None = None
     refresh_ms: int | None = None
     guard: Guard = Guard()
+    incremental: Incremental | None = None
 
 
 def meaning(node: Condition) -> Condition:

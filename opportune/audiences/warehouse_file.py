@@ -16,8 +16,8 @@ from opportune.audiences.diagnostics import Report, Unreadable, listed, printabl
 from opportune.audiences.durations import SECOND_MS, YEAR_MS
 from opportune.audiences.events_file import type_of
 from opportune.audiences.fields import Fields, duration, fields_of, mapping_of, text_of
-from opportune.audiences.schema import Guard, Span, Table, ValueType
-from opportune.audiences.source_file import read_guard, read_source
+from opportune.audiences.schema import Guard, Incremental, Span, Table, ValueType
+from opportune.audiences.source_file import read_guard, read_incremental, read_source
 from opportune.audiences.yaml_tree import Node
 from opportune.errors import DefinitionError
 from opportune.identity import NAMESPACES
@@ -25,8 +25,8 @@ from opportune.identity import NAMESPACES
 ColumnsOf: TypeAlias = Callable[[Table, Path], Mapping[str, ValueType]]
 """The columns of a table's file with their types; raises DefinitionError."""
 
-TABLE_KEYS = ("source", "key", "namespace", "columns", "order_by", "refresh", "guard")
-LATER_KEYS = ("incremental", "indexes")
+TABLE_KEYS = ("source", "key", "namespace", "columns", "order_by", "refresh", "guard", "incremental")
+LATER_KEYS = ("indexes",)
 ONLY_WHEN_ASKED = "manual"
 
 
@@ -156,10 +156,23 @@ def _table(name: str, span: Span, node: Node, report: Report) -> Table | None:
     refresh_ms = every(refresh, "`refresh`", report) if refresh is not None else None
     guarded = fields.get("guard")
     guard = read_guard(guarded, report) if guarded is not None else None
+    incremental = _incremental(fields, order_by, report)
     if source is None or key is None or columns is None:
         return None
     place, origin = source
-    return Table(name, place, key, namespace, columns, order_by, origin, refresh_ms or None, guard or Guard())
+    return Table(
+        name, place, key, namespace, columns, order_by, origin, refresh_ms or None, guard or Guard(), incremental
+    )
+
+
+def _incremental(fields: Fields, order_by: str | None, report: Report) -> Incremental | None:
+    node = fields.get("incremental")
+    incremental = read_incremental(node, report) if node is not None else None
+    if incremental is not None and order_by not in (None, incremental.column):
+        # A row that is new by the one column and old by the other would take the place of one that was not read again.
+        hint = f"write `order_by: {incremental.column}`, or leave it out where each key has one row"
+        report.error(fields.key_span("order_by"), "`order_by` has to be the column of `incremental`", hint)
+    return incremental
 
 
 def _text(fields: Fields, key: str, report: Report) -> str | None:
@@ -197,8 +210,29 @@ def _in_file(
             else:
                 report.error(span, message)
         return None
-    for column in (table.key, *filter(None, (table.order_by,)), *table.columns):
+    for column in (table.key, *extra_columns(table), *table.columns):
         if column not in columns:
             hint = report.did_you_mean(column, columns, f"its columns: {listed(sorted(columns))}")
             report.error(span, f"the file of the table {quoted(table.name)} has no column {quoted(column)}", hint)
+    for column, types in _typed(table):
+        found = columns.get(column)
+        if found is not None and found not in types:
+            hint = f"it is a column of {' or '.join(types)}s; declare it so under `columns` if the file holds text"
+            report.error(span, f"the column {quoted(column)} of {quoted(table.name)} is of the type {found}", hint)
     return columns
+
+
+def extra_columns(table: Table) -> list[str]:
+    """The columns that a refresh reads beside the key and those that are kept."""
+    incremental = table.incremental
+    named = [table.order_by, *([incremental.column, incremental.deleted] if incremental is not None else [])]
+    return list(dict.fromkeys(name for name in named if name is not None))
+
+
+def _typed(table: Table) -> list[tuple[str, tuple[ValueType, ...]]]:
+    """The columns that must be of certain types."""
+    incremental = table.incremental
+    if incremental is None:
+        return []
+    rises: list[tuple[str, tuple[ValueType, ...]]] = [(incremental.column, ("timestamp", "number"))]
+    return rises if incremental.deleted is None else [*rises, (incremental.deleted, ("boolean",))]

@@ -52,6 +52,7 @@ def warehouse() -> None:
 @_of_tables
 @click.option("--dry-run", is_flag=True, help="Read and compare, publish nothing.")
 @click.option("--unguarded", is_flag=True, help="Publish whatever the guard says.")
+@click.option("--full", is_flag=True, help="Read all rows, also of incremental tables.")
 @click.option("--no-wait", is_flag=True, help="Give up where another process refreshes the same table.")
 @click.option("--quiet", is_flag=True, help="No progress.")
 @click.option("--with-parent", is_flag=True, hidden=True, help="End when the process that started this one is gone.")
@@ -61,6 +62,7 @@ def refresh(
     names: tuple[str, ...],
     dry_run: bool,
     unguarded: bool,
+    full: bool,
     no_wait: bool,
     quiet: bool,
     with_parent: bool,
@@ -73,7 +75,7 @@ def refresh(
         with _Progress(one.table.name, shown=not quiet) as progress:
             one.progress = progress.told
             try:
-                done = one.refresh(dry_run=dry_run, unguarded=unguarded, wait=not no_wait)
+                done = one.refresh(dry_run=dry_run, unguarded=unguarded, full=full, wait=not no_wait)
             except OpportuneError as error:
                 # The other tables are refreshed all the same.
                 errors.append(error)

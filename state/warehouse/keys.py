@@ -19,7 +19,7 @@ from pyarrow import types as arrow
 from opportune.event import identifier_text
 from opportune.identity import profile_id
 from state.warehouse.columns import Column, Texts
-from state.warehouse.index import Positions, ProfileIndex
+from state.warehouse.index import Mask, Positions, ProfileIndex
 from state.warehouse.problems import Problems, shown
 from state.warehouse.readings import plain, value_type_of
 from state.warehouse.values import number_of_decimal, number_of_float, number_of_text
@@ -32,6 +32,13 @@ class Arranged(NamedTuple):
 
     profiles: ProfileIndex
     order: Positions
+
+    def without(self, gone: Mask) -> Arranged:
+        """The rows but for some, as their places say."""
+        if not gone.any():
+            return self
+        high, low = self.profiles.halves
+        return Arranged(ProfileIndex(high[~gone], low[~gone]), self.order[~gone])
 
 
 class Keys:

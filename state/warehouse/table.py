@@ -69,6 +69,11 @@ class WarehouseTable:
         """The values of a used column."""
         return self._values[self.columns.index(name)]
 
+    @property
+    def keys(self) -> Texts:
+        """The texts of the keys, one a row."""
+        return self._keys
+
     def keys_at(self, places: Positions) -> list[str]:
         """The key texts at these places."""
         return self._keys.texts(places)

@@ -263,7 +263,20 @@ tables:
         ("tables: {a: {source: {file: x, options: {a: [1]}}, key: y}}\n", "1:45 error: `options.a` is a single value, not a list"),
         ("tables: {a: {source: x, key: y, refresh: 1}}\n", "1:42 error: `refresh`: `1` has no unit"),
         ("tables: {a: {source: x, key: y, refresh: 1ms}}\n", "1:42 error: `refresh` is a duration from 1 second to 365 days, not `1ms`"),
-        ("tables: {a: {source: x, key: y, incremental: {}}}\n", "1:33 error: `incremental` is not in this version yet"),
+        ("tables: {a: {source: x, key: y, indexes: {}}}\n", "1:33 error: `indexes` is not in this version yet"),
+        ("tables: {a: {source: x, key: y, incremental: {}}}\n", "1:46 error: `incremental` needs `column`"),
+        (
+            "tables: {a: {source: x, key: y, incremental: {column: at}}}\n",
+            "1:46 error: with `incremental` alone, rows that are deleted would stay for ever",
+        ),
+        (
+            "tables: {a: {source: x, key: y, order_by: n, incremental: {column: at, deleted: gone}}}\n",
+            "1:33 error: `order_by` has to be the column of `incremental`",
+        ),
+        (
+            "tables: {a: {source: x, key: y, incremental: {column: at, full: soon}}}\n",
+            "1:65 error: `incremental.full`: `soon` is not a duration",
+        ),
         ("tables: {a: {source: x, key: y, guard: {rows_lost: 0.2}}}\n", "1:52 error: `guard.rows_lost` is a share from `0%` to `100%`, not `0.2`"),
         ("tables: {a: {source: x, key: y, indexes: z}}\n", "1:33 error: `indexes` is not in this version yet"),
         ("tables: {a: {source: x, key: y, columns: {c: text}}}\n", "1:46 error: the type of `c` is one of `string`, `number`, `boolean`, `timestamp`, not `text`"),
