@@ -118,6 +118,10 @@ class Shelf:
         names = sorted(name for name in self._names() if name.endswith(HELD) and _is_version(name[: -len(HELD)]))
         return read_manifest(self.directory / names[-1]) if names else None
 
+    def held_path(self, manifest: Manifest) -> Path:
+        """Where the snapshot lies that waits for a confirmation."""
+        return self.directory / (manifest.version + HELD)
+
     def last(self) -> Last | None:
         """How the last refresh ended; None where there was none, or nobody knows."""
         try:
