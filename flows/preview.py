@@ -17,7 +17,8 @@ import msgspec
 from flows.actor import Actor
 from flows.changes import ChangeWriter
 from flows.dead_letters import DeadLetters
-from flows.refresh import Snapshots, in_force
+from flows.in_force import in_force
+from flows.refresh import Snapshots
 from flows.replay_changes import decode_change
 from opportune.compiled import Compiled
 from opportune.errors import StateError

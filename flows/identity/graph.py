@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-import xxhash
 
+from flows.identity.attached import Attached
 from flows.identity.forwarding import Forwarding
 from flows.identity.letters import (
     LETTERS,
@@ -48,7 +48,6 @@ if TYPE_CHECKING:
 
 replace = msgspec.structs.replace
 MOVES_MAX = 200_000
-hash_id = xxhash.xxh3_64_intdigest
 
 
 class Graph:
@@ -73,6 +72,7 @@ class Graph:
         self.notes = Notes(actor.store)
         self.forwarding = Forwarding(actor, shards)
         self.parts = Parts(actor.store)
+        self.attached = Attached(actor.store, wanted=bool(actor.desk.columns))
         self.noted: list[tuple[Profile, Any]] = []
         self.moves: dict[bytes, bytes] = {}
         self.merged: dict[bytes, bytes] = {}
@@ -103,6 +103,7 @@ class Graph:
         for receiver in list(self.forwarding.leaving):
             self._flush(receiver)
         self.notes.save(write)
+        self.attached.save(write)
 
     def send(self, letter: Letter) -> None:
         """To the shard of its profile or identifier, behind all that was sent there."""
@@ -131,6 +132,7 @@ class Graph:
     def profile(self, id_: bytes) -> Profile:
         """A profile of this shard, on the desk."""
         self.actor.desk.load([id_])
+        self.actor.refresh.meet([id_], self.out)
         return self.actor.desk.profiles[id_]
 
     def handle(self, kind: str, letter: Letter) -> None:
@@ -237,7 +239,7 @@ class Graph:
         if letter.turn:
             profile.turns = {**profile.turns, text: letter.turn}
         if text not in profile.identifiers:
-            profile.identifiers = [*profile.identifiers, text]
+            self._has(profile, [*profile.identifiers, text])
             self._tell(profile, "attached", text)
 
     def _lost(self, profile: Profile, letter: Lost) -> None:
@@ -248,8 +250,14 @@ class Graph:
         profile.turns = {**profile.turns, text: letter.turn}
         forget_turns(profile)
         if text in profile.identifiers:
-            profile.identifiers = [other for other in profile.identifiers if other != text]
+            self._has(profile, [other for other in profile.identifiers if other != text])
             self._tell(profile, "lost", text)
+
+    def _has(self, profile: Profile, identifiers: list[str]) -> None:
+        """The profile has other identifiers than before: rows of the warehouse come and go with them."""
+        self.attached.follow(profile.id, profile.identifiers, identifiers)
+        profile.identifiers = identifiers
+        self.actor.refresh.belong(profile, self.out)
 
     def _meet(self, profile: Profile, letter: Meet) -> None:
         suit, strong = letter.suit, self.limits.strong(profile.identifiers)
@@ -275,8 +283,9 @@ class Graph:
             self.send(Refuse(state.profile, profile.id, letter.suit, claiming=letter.claiming))
             return
         actor = self.actor
-        now = max(profile.now, state.now)
-        absorb(profile, state, now, actor.compiled.plan, actor.evaluate, self.out)
+        now, before = max(profile.now, state.now), profile.identifiers
+        absorb(profile, state, now, actor.compiled.plan, actor.evaluate, self.out, actor.desk.join)
+        self.attached.follow(profile.id, before, profile.identifiers)
         if shard_of(state.profile, self.shards) == actor.shard:
             profile.absorbed = [*profile.absorbed, salt_of(state.profile), *state.absorbed]
             self.absorbers.add(profile.id)
@@ -289,6 +298,7 @@ class Graph:
         self.send(Accept(state.profile, profile.id, now))
 
     def _accept(self, profile: Profile, letter: Accept) -> None:
+        self.attached.follow(profile.id, profile.identifiers, [])
         leave(profile, letter.winner, letter.now, self.actor.desk, self.write, self.out)
         if not profile.fate & ELSEWHERE:
             self.moved(profile.id, letter.winner)
@@ -307,6 +317,8 @@ class Graph:
 
     def _refuse(self, profile: Profile, letter: Refuse) -> None:
         thaw(profile)
+        # A snapshot may have come into force meanwhile, which changes nothing of a frozen profile.
+        self.actor.refresh.belong(profile, self.out, whatever=True)
         self._oppose(profile, letter.other, letter.suit, claiming=letter.claiming)
         for kind, body in self.notes.release(profile.id):
             self.handle(kind, decode(kind, body))
@@ -373,20 +385,3 @@ class Graph:
             self.moved(person.id, to)
         self.forwarding.send_on(to, events)
         return True
-
-    def earlier(self, wanted: Mapping[bytes, Sequence[Any]], profiles: Mapping[bytes, Profile]) -> list[int]:
-        """The hashes that the message ids of events have in the profiles which theirs have absorbed."""
-        return [
-            hash_id(event.messageId.encode()) ^ salt
-            for profile_id, theirs in wanted.items()
-            if profiles[profile_id].absorbed
-            for event in theirs
-            if event.messageId and event.handler is not None
-            for salt in profiles[profile_id].absorbed
-        ]
-
-
-def used_by_absorbed(hashed: int, profile: Profile, recalled: Mapping[int, int]) -> int | None:
-    """When a profile that was absorbed used a message id, given its hash for the winner."""
-    own = hashed ^ salt_of(profile.id)
-    return max((recalled[own ^ salt] for salt in profile.absorbed if own ^ salt in recalled), default=None)

@@ -13,6 +13,8 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
+from opportune.identifiers import BLOCKED, Normalise
+
 Scalar: TypeAlias = str | int | Decimal | bool
 """A value of a definition. Numbers are int or Decimal, at most nine decimal places; never float."""
 
@@ -360,6 +362,8 @@ class Table(msgspec.Struct, frozen=True):
         refresh_ms: how long after a refresh the next one begins; None: only when it is asked for.
         guard: what a refresh may do unasked.
         incremental: None: every refresh reads all rows.
+        normalise, region: how the namespace writes its values; see ``opportune.identifiers.Namespace``.
+        blocked: the values that stand for nobody; see ``opportune.identifiers.IdentitySettings``.
     """
 
     name: str
@@ -372,6 +376,9 @@ class Table(msgspec.Struct, frozen=True):
     refresh_ms: int | None = None
     guard: Guard = Guard()
     incremental: Incremental | None = None
+    normalise: Normalise = "text"
+    region: str | None = None
+    blocked: tuple[str, ...] = BLOCKED
 
 
 def meaning(node: Condition) -> Condition:

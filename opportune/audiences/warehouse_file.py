@@ -20,7 +20,7 @@ from opportune.audiences.schema import Guard, Incremental, Span, Table, ValueTyp
 from opportune.audiences.source_file import read_guard, read_incremental, read_source
 from opportune.audiences.yaml_tree import Node
 from opportune.errors import DefinitionError
-from opportune.identity import NAMESPACES
+from opportune.identifiers import USER_ID, IdentitySettings, Namespace
 
 ColumnsOf: TypeAlias = Callable[[Table, Path], Mapping[str, ValueType]]
 """The columns of a table's file with their types; raises DefinitionError."""
@@ -101,7 +101,11 @@ class Tables:
 
 
 def read_tables(
-    documents: tuple[Node, ...] | None, directory: Path, columns_of: ColumnsOf | None, report: Report
+    documents: tuple[Node, ...] | None,
+    directory: Path,
+    columns_of: ColumnsOf | None,
+    report: Report,
+    identity: IdentitySettings | None = None,
 ) -> Tables:
     """The tables of warehouse.yml.
 
@@ -110,7 +114,9 @@ def read_tables(
         directory: of the project; sources are relative to it.
         columns_of: looks into the tables' files; None leaves them alone.
         report: takes the errors.
+        identity: the project's namespaces; None: those that every project has.
     """
+    identity = identity or IdentitySettings()
     tables: dict[str, Table] = {}
     in_files: dict[str, Mapping[str, ValueType]] = {}
     complete = documents is not None
@@ -123,7 +129,7 @@ def read_tables(
             if name.text in tables:
                 report.error(name.span, f"the table {quoted(name.text)} is declared twice")
                 continue
-            table = _table(name.text, name.span, entry, report)
+            table = _table(name.text, name.span, entry, identity, report)
             if table is None:
                 complete = False
                 continue
@@ -134,7 +140,7 @@ def read_tables(
     return Tables(tables, in_files, complete=complete)
 
 
-def _table(name: str, span: Span, node: Node, report: Report) -> Table | None:
+def _table(name: str, span: Span, node: Node, identity: IdentitySettings, report: Report) -> Table | None:
     what = f"the table {quoted(name)}"
     if not name.strip() or "." in name:
         report.error(span, f"{quoted(name)} cannot be a table's name", "use letters, digits and `_`")
@@ -145,10 +151,7 @@ def _table(name: str, span: Span, node: Node, report: Report) -> Table | None:
     given = fields.get("source")
     source = read_source(given, report) if given is not None else None
     key = _text(fields, "key", report)
-    namespace = _text(fields, "namespace", report) or NAMESPACES[0]
-    if namespace not in NAMESPACES:
-        hint = report.did_you_mean(namespace, NAMESPACES, f"namespaces: {listed(NAMESPACES)}")
-        report.error(fields.key_span("namespace"), f"there is no namespace {quoted(namespace)}", hint)
+    namespace = _namespace(fields, identity, report)
     columns = _columns(fields, report)
     order_by = _text(fields, "order_by", report)
     refresh = fields.get("refresh")
@@ -161,8 +164,31 @@ def _table(name: str, span: Span, node: Node, report: Report) -> Table | None:
         return None
     place, origin = source
     return Table(
-        name, place, key, namespace, columns, order_by, origin, refresh_ms or None, guard or Guard(), incremental
+        name,
+        place,
+        key,
+        namespace.name,
+        columns,
+        order_by,
+        origin,
+        refresh_ms or None,
+        guard or Guard(),
+        incremental,
+        namespace.normalise,
+        namespace.region,
+        identity.blocked,
     )
+
+
+def _namespace(fields: Fields, identity: IdentitySettings, report: Report) -> Namespace:
+    """What kind of identifier the key is: `user_id`, where the project has it, or the strongest that it has."""
+    known = {namespace.name: namespace for namespace in identity.namespaces}
+    usual = known.get(USER_ID.name, identity.namespaces[0])
+    name = _text(fields, "namespace", report) or usual.name
+    if name not in known:
+        hint = report.did_you_mean(name, known, f"namespaces: {listed(known)}")
+        report.error(fields.key_span("namespace"), f"there is no namespace {quoted(name)}", hint)
+    return known.get(name, usual)
 
 
 def _incremental(fields: Fields, order_by: str | None, report: Report) -> Incremental | None:

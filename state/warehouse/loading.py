@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 
 from opportune.audiences.schema import Table, ValueType
-from opportune.event import blocked
+from opportune.identifiers import Blocked, Namespace
 from state.warehouse.columns import Column
 from state.warehouse.index import Mask, ProfileIndex
 from state.warehouse.joined import values_of
@@ -39,8 +39,6 @@ def load_table(
     table: Table,
     directory: Path,
     used: dict[str, ValueType | None],
-    *,
-    blocked: Callable[[str], bool] = blocked,
 ) -> WarehouseTable:
     """Reads a table's file and keeps the used columns.
 
@@ -49,14 +47,13 @@ def load_table(
         directory: the project directory, where ``source`` starts.
         used: the columns to keep, in the order that rows shall have, with the type that each must have; None: as the
             table declares, else the file's own.
-        blocked: whether a key stands for nobody: such rows are left out and counted.
 
     Raises:
         DefinitionError: the file is missing or unreadable, a column is missing or of a wrong type, a value does not
             read as its type, a key is empty or has several rows; with file, column, row and what to do.
     """
     try:
-        return _load(table, directory, used, blocked)
+        return _load(table, directory, used)
     finally:
         give_back_memory()
 
@@ -102,7 +99,6 @@ def prepare(
     table: Table,
     directory: Path,
     used: dict[str, ValueType | None],
-    blocked: Callable[[str], bool] = blocked,
     *,
     extra: Sequence[str] = (),
     since: Since | None = None,
@@ -126,20 +122,19 @@ def prepare(
         readings[name]()
     problems.check()
     number = source.text and table.columns.get(table.key) == "number"
-    keys = Keys(table.key, table.namespace, number=number, blocked=blocked, problems=problems)
+    namespace = Namespace(table.namespace, (), 1, normalise=table.normalise, region=table.region)
+    keys = Keys(table.key, namespace, number=number, blocked=Blocked(table.blocked), problems=problems)
     return Prepared(source, problems, keys, readings)
 
 
-def _load(
-    table: Table, directory: Path, used: dict[str, ValueType | None], blocked: Callable[[str], bool]
-) -> WarehouseTable:
+def _load(table: Table, directory: Path, used: dict[str, ValueType | None]) -> WarehouseTable:
     # Rows that somebody wrote down for a replay have what says that they are gone, or nothing is; when they were written is
     # of no interest there.
     flag = table.incremental.deleted if table.incremental is not None else None
     extra = [name for name in (table.order_by, flag) if name is not None]
     if flag is not None and flag not in open_source(table, directory, Problems(table, directory)).types:
         extra.remove(flag)
-    prepared = prepare(table, directory, used, blocked, extra=extra)
+    prepared = prepare(table, directory, used, extra=extra)
     source, problems, keys, _ = prepared
     readings = {name: prepared.reading(name) for name in prepared.readings}
     read = _read_all(source, table.key, keys, readings, problems)
@@ -155,6 +150,7 @@ def _load(
         keys.texts().arranged(arranged.order),
         columns,
         version=_fingerprint(types, arranged.profiles, columns),
+        namespace=table.namespace,
         blocked_rows=keys.blocked_rows,
     )
 

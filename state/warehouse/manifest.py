@@ -2,7 +2,7 @@
 
 Owns: ``manifest.json``, written last, so that a directory with one is complete::
 
-    {"format": 1, "table": name, "version": 16 digits, "fingerprint": of the content, "rows": n, "blocked_rows": n,
+    {"format": 1, "table": name, "namespace": of the keys, "version": 16 digits, "fingerprint": of the content, "rows": n, "blocked_rows": n,
      "definition": fingerprint, "columns": {name: type}, "source": text, "refreshed_ms": instant,
      "file": "rows.arrow", "bytes": n, "checksum": xxh3_128 of the file, "changed_rows": n, "lost_rows": n,
      "watermark": null or {"column": name, "value": n, "instants": bool, "full_ms": instant}, "read_rows": n}
@@ -53,6 +53,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     Args:
         format: of the directory.
         table: the table's name.
+        namespace: what kind of identifier the keys are.
         version: 16 digits.
         fingerprint: of the content, 32 hexadecimal digits; equal content has the same.
         definition: of what the table's definition asks for; a snapshot of another one is not that table.
@@ -89,6 +90,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     held: str = ""
     watermark: Watermark | None = None
     read_rows: int = 0
+    namespace: str = "user_id"
 
 
 _decode = msgspec.json.Decoder(Manifest).decode

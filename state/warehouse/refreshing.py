@@ -211,6 +211,7 @@ class Refresher:
         self.on_point("synced")
         return Manifest(
             table=self.table.name,
+            namespace=self.table.namespace,
             version=self.shelf.next_version(refreshed_ms),
             fingerprint=written.fingerprint,
             definition=self.definition,

@@ -18,6 +18,7 @@ import numpy as np
 
 from opportune.audiences.plan import fingerprint
 from opportune.audiences.schema import Table, ValueType
+from opportune.identity import NAMESPACES
 from state.warehouse.incremental import Base, Merged, mark
 from state.warehouse.index import Mask
 from state.warehouse.keys import Arranged
@@ -65,7 +66,12 @@ def definition_of(table: Table, kept: dict[str, ValueType | None]) -> str:
     """A fingerprint of what decides the content of a snapshot beside the source."""
     deleted = table.incremental.deleted if table.incremental is not None else None
     decides: tuple[object, ...] = (table.key, table.namespace, table.order_by, sorted(kept.items()))
-    return fingerprint(decides if deleted is None else (*decides, deleted))
+    if deleted is not None:
+        decides = (*decides, deleted)
+    if table.namespace != NAMESPACES[0]:
+        # Their snapshots say which namespace it is, so that rows are found by identifiers that did not found a profile.
+        decides = (*decides, table.normalise, table.region)
+    return fingerprint(decides)
 
 
 class Writing(NamedTuple):

@@ -253,7 +253,7 @@ tables:
         ("tables: [a]\n", "1:9 error: `tables` is a mapping (`key: value`), not a list"),
         ("tables: {a: {source: x}}\n", "1:13 error: the table `a` needs `key`"),
         ("tables: {a.b: {source: x, key: y}}\n", "1:10 error: `a.b` cannot be a table's name"),
-        ("tables: {a: {source: x, key: y, namespace: email}}\n", "1:33 error: there is no namespace `email`"),
+        ("tables: {a: {source: x, key: y, namespace: mail}}\n", "1:33 error: there is no namespace `mail`"),
         ("tables: {a: {source: 'postgresql://x/y', key: y}}\n", "1:22 error: a database needs a query"),
         ("tables: {a: {source: {}, key: y}}\n", "1:22 error: `source` names one system"),
         ("tables: {a: {source: {postgres: x, duckdb: y}, key: y}}\n", "1:22 error: `source` names one system"),
