@@ -142,7 +142,7 @@ def _count(
         shards=snapshots.shards,
         snapshots=snapshots,
     )
-    actor.time_ms, actor.sent = now_ms, actor.outbox.last
+    actor.time_ms, actor.hand_over.sent = now_ms, actor.outbox.last
     # What was decided before is done first, and is no part of the answer.
     for _ in _worked_off(actor):
         pass

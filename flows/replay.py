@@ -112,6 +112,7 @@ class Replay:
         self.until_ms = until_ms
         self.clock = clock
         self.settings = project.settings
+        self.people = People(1, project.identity, self.compiled.event_type)
         self.actor = Actor(
             0,
             self.compiled,
@@ -119,8 +120,8 @@ class Replay:
             tables=self.tables,
             changes=ChangeWriter(self.compiled, "memberships", 1, clock),
             dead_letters=DeadLetters("dead-letters", self.settings.event_bytes_max),
+            on_lost=self.people.disown,
         )
-        self.people = People(1, project.identity, self.compiled.event_type)
         self.by_user = self.people.by_user
         self.instants = Instants()
         self.watermark: int | None = None

@@ -28,7 +28,7 @@ class Person:
         rank: the place of the namespace.
         salt: 64 bits of the id, mixed into message ids so that each profile has its own.
         known: whether the identifier is known to have a profile; set by the actor that has seen it.
-        owner: the person who is known to have this one among the identifiers of their profile.
+        owner: the person whose profile has this one among its identifiers, or has claimed it, as far as is known.
         alone: a tuple of this person.
         addressed: whether this is a profile.
     """
@@ -81,6 +81,7 @@ class People:
         self.by_user: dict[Any, Person] = {}
         self.by_anonymous: dict[Any, Person] = {}
         self.slow_types = frozenset({"alias"})
+        self.otherwise: dict[str, list[Person]] = {}
         self._shorten()
 
     def _shorten(self) -> None:
@@ -144,9 +145,20 @@ class People:
         memory = self.memory[rank]
         if len(memory) >= self.remembered_max:
             memory.clear()
+            self.otherwise.clear()
         name = self.namespaces[rank].name
         person = memory[raw] = Person(profile_id(name, text), f"{name}:{text}", rank, self.shards)
+        if raw != text:
+            self.otherwise.setdefault(person.text, []).append(person)
         return person
+
+    def disown(self, text: str) -> None:
+        """An identifier (``namespace:value``) has changed hands: whoever brings it next asks whose it is."""
+        name, _, value = text.partition(":")
+        person = self.memory[self.ranks[name]].get(value) if name in self.ranks else None
+        for written in (person, *self.otherwise.get(text, ())):
+            if written is not None:
+                written.owner = None
 
 
 def value_at(event_type: EventType, event: Any, path: Path) -> Any:

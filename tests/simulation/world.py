@@ -83,6 +83,7 @@ class World:
             dead_letters=DeadLetters("dead-letters", 1 << 20),
             shards=self.shards,
             snapshots=self.snapshots,
+            on_lost=lambda text: self.routers[shard].people.disown(text),  # noqa: PLW0108 - the router changes at a crash
         )
         for messages in put_in_force(actor, tables, self.shards, DAY_0) if tables else ():
             self.take(actor, messages)
@@ -203,8 +204,8 @@ class World:
         self.channels[shard] = {}
         actor = self.actors[shard] = self._actor(shard)
         self.routers[shard] = Router(self.compiled, self.shards)
-        while actor.resending:
-            self.take(actor, actor.resend())
+        while actor.hand_over.resending:
+            self.take(actor, actor.hand_over.resend())
 
     def heads(self) -> dict[bytes, Profile]:
         """The heads and pointers of all shards, as stored."""
