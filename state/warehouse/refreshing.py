@@ -30,7 +30,7 @@ from state.warehouse.differences import Figures, figures
 from state.warehouse.guard import objection
 from state.warehouse.incremental import Base, is_due
 from state.warehouse.loading import prepare
-from state.warehouse.manifest import ROWS, Manifest, checksum, read_manifest, write_manifest
+from state.warehouse.manifest import ROWS, Manifest, checksum, read_manifest, verify, write_manifest
 from state.warehouse.secrets import masked
 from state.warehouse.shelf import Last, Outcome, Shelf
 from state.warehouse.snapshot import open_snapshot
@@ -229,7 +229,7 @@ class Refresher:
     def _judge(self, new: Path, manifest: Manifest, *, unguarded: bool) -> Refreshed:
         """Compares with the snapshot before, and writes the manifest."""
         before = self._before()
-        if before is not None and _same(before, manifest):
+        if before is not None and _same(before, manifest) and self._holds(before):
             return Refreshed("unchanged", before, None)
         found = None
         if before is not None:
@@ -237,7 +237,7 @@ class Refresher:
             write_manifest(new, manifest)
             old = open_snapshot(self.shelf.path(before.version), used=[n for n in self.used if n in before.columns])
             found = figures(old, open_snapshot(new, used=self.used))
-            if self._is_equal(new, found, before):
+            if self._holds(before) and self._is_equal(new, found, before):
                 return Refreshed("unchanged", before, None)
             held = "" if unguarded else objection(found, self.table.guard)
             changed = found.changed + found.added
@@ -259,11 +259,19 @@ class Refresher:
         return not rest.changed
 
     def _before(self) -> Manifest | None:
-        """The snapshot before; None where there is none or it is damaged, which nothing can be compared with."""
-        try:
-            return self.shelf.newest()
-        except StateError:
-            return None
+        """The last good snapshot; None where there is none that is whole, which nothing can be compared with."""
+        for version in reversed(self.shelf.versions()):
+            try:
+                manifest = read_manifest(self.shelf.path(version))
+                verify(self.shelf.path(version), manifest)
+            except (StateError, OSError):
+                continue
+            return manifest
+        return None
+
+    def _holds(self, before: Manifest) -> bool:
+        """Whether nothing newer lies there, which would be a damaged snapshot that has to be replaced."""
+        return before.version == self.shelf.versions()[-1]
 
 
 def _same(one: Manifest, other: Manifest) -> bool:
