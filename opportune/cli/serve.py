@@ -7,6 +7,8 @@ Not here: the application (api.app), keys (opportune.cli.keys).
 from __future__ import annotations
 
 import ipaddress
+import socket
+import sys
 from pathlib import Path
 
 import click
@@ -37,6 +39,7 @@ BACKLOG = 2_048
     help="Seconds that an event waits for a broker that is away.",
 )
 @click.option("--log-level", default="INFO", type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"]))
+@click.option("--descriptor", type=int, hidden=True, help="A socket that listens already, handed on by the demo.")
 def serve(
     directory: Path,
     *,
@@ -50,6 +53,7 @@ def serve(
     request_bytes_max: int,
     ride: float,
     log_level: str,
+    descriptor: int | None,
 ) -> None:
     """Serve the project in DIR over HTTP until SIGTERM or Ctrl-C."""
     # Imported late: neither the web nor Kafka is needed for --help.
@@ -83,7 +87,7 @@ def serve(
         count = project.settings.state.shards
         tables = TableSnapshots(project, compiled.plan, place, count, wall_clock_ms)
         shards = Shards(compiled, place, tables.open, settings, wall_clock_ms)
-    uvicorn.run(
+    config = uvicorn.Config(
         make_app(settings, keyring, producer, shards),
         host=host,
         port=port,
@@ -95,6 +99,10 @@ def serve(
         log_level=log_level.lower(),
         server_header=False,
     )
+    server = uvicorn.Server(config)
+    server.run(None if descriptor is None else [socket.socket(fileno=descriptor)])
+    if not server.started:
+        sys.exit(1)
 
 
 def refuse_open_door(host: str, guarded: bool) -> None:
