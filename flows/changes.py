@@ -78,6 +78,7 @@ class ChangeWriter:
         self.topic = topic
         self.partitions = partitions
         self.clock = clock
+        self.approximate = compiled.approximations.of
         self.keys = [b"/" + name.encode() for name in compiled.names]
         self.parts: list[tuple[tuple[bytes, bytes], tuple[bytes, bytes]]] = []
         for name, definition in zip(compiled.names, compiled.plan.definitions, strict=True):
@@ -100,7 +101,7 @@ class ChangeWriter:
         change_id = b"%s/%d" % (profile_id, version)
         at = iso_text(at_ms).encode()
         cause, event_id = cause_of(by)
-        value = b'{"id":"%s"%s%s","identifiers":%s,"at":"%s","emitted_at":"%s","cause":"%s","version":%d%s%s}' % (
+        value = b'{"id":"%s"%s%s","identifiers":%s,"at":"%s","emitted_at":"%s","cause":"%s","version":%d%s%s%s}' % (
             change_id,
             head,
             profile_id,
@@ -111,6 +112,7 @@ class ChangeWriter:
             version,
             tail,
             event_id,
+            b',"approximate":true' if self.approximate(audience, profile.groups or {}) else b"",
         )
         return OutboxMessage(
             self.topic,
