@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from msgspec.json import Encoder
 
 from flows.cloud_events import membership_headers, source_of
+from opportune.audiences.approximations import Approximate
 from opportune.clock import Clock
 from opportune.compiled import Compiled
 from opportune.event import iso_text
@@ -78,7 +79,6 @@ class ChangeWriter:
         self.topic = topic
         self.partitions = partitions
         self.clock = clock
-        self.approximate = compiled.approximations.of
         self.keys = [b"/" + name.encode() for name in compiled.names]
         self.parts: list[tuple[tuple[bytes, bytes], tuple[bytes, bytes]]] = []
         for name, definition in zip(compiled.names, compiled.plan.definitions, strict=True):
@@ -100,6 +100,9 @@ class ChangeWriter:
         head, tail = self.parts[audience][entered]
         change_id = b"%s/%d" % (profile_id, version)
         at = iso_text(at_ms).encode()
+        approximate = b""
+        if by.__class__ is Approximate:
+            by, approximate = by.by, b',"approximate":true'
         cause, event_id = cause_of(by)
         value = b'{"id":"%s"%s%s","identifiers":%s,"at":"%s","emitted_at":"%s","cause":"%s","version":%d%s%s%s}' % (
             change_id,
@@ -112,7 +115,7 @@ class ChangeWriter:
             version,
             tail,
             event_id,
-            b',"approximate":true' if self.approximate(audience, profile.groups or {}) else b"",
+            approximate,
         )
         return OutboxMessage(
             self.topic,

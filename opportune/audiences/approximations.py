@@ -13,6 +13,15 @@ from opportune.audiences.plan import Plan
 from opportune.audiences.schema import EventCondition
 
 
+class Approximate:
+    """What did a change in which a feature beyond its exact bound took part; ``by`` as in ``opportune.profile.Change``."""
+
+    __slots__ = ("by",)
+
+    def __init__(self, by: Any) -> None:
+        self.by = by
+
+
 class Approximations:
     """The audiences of a plan.
 
@@ -26,6 +35,14 @@ class Approximations:
     def __init__(self, plan: Plan) -> None:
         self._features = [_bounded(plan, number) for number in range(len(plan.audiences))]
         self.groups = sorted({group for features in self._features for group, _, _ in features})
+
+    def bounded(self, audience: int) -> bool:
+        """Whether a feature with a bound takes part in an audience, by its number."""
+        return bool(self._features[audience])
+
+    def marked(self, audience: int, groups: Mapping[int, Any], by: Any) -> Any:
+        """What did a change of an audience, as an ``Approximate`` where that is so; arguments as of ``of``."""
+        return Approximate(by) if self.of(audience, groups) else by
 
     def of(self, audience: int, groups: Mapping[int, Any]) -> bool:
         """Whether a feature beyond its exact bound takes part in an audience.
