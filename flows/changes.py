@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from msgspec.json import Encoder
 
 from flows.cloud_events import membership_headers, source_of
+from opportune.audiences.approximations import Approximate
 from opportune.clock import Clock
 from opportune.compiled import Compiled
 from opportune.event import iso_text
@@ -102,8 +103,11 @@ class ChangeWriter:
         if at_ms != self.instant[0]:
             self.instant = (at_ms, iso_text(at_ms).encode())
         at = self.instant[1]
+        approximate = b""
+        if by.__class__ is Approximate:
+            by, approximate = by.by, b',"approximate":true'
         cause, event_id = (b"time", b"") if by is None else cause_of(by)
-        value = b'{"id":"%b"%b%b","identifiers":%b,"at":"%b","emitted_at":"%b","cause":"%b","version":%d%b%b}' % (
+        value = b'{"id":"%b"%b%b","identifiers":%b,"at":"%b","emitted_at":"%b","cause":"%b","version":%d%b%b%b}' % (
             change_id,
             head,
             profile_id,
@@ -114,6 +118,7 @@ class ChangeWriter:
             version,
             tail,
             event_id,
+            approximate,
         )
         return OutboxMessage(
             self.topic,
