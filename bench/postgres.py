@@ -52,10 +52,11 @@ def refresh(uri: str, directory: Path, full: bool) -> str:
     shelf = Shelf(directory / "warehouse", "customers")
     done = Refresher(table(uri), directory, shelf, list(COLUMNS), wall_clock_ms).refresh(full=full)
     took, manifest = time.perf_counter() - began, done.manifest
-    changed = f", {done.figures.changed:,} rows changed" if done.figures is not None else ""
+    read = f"{manifest.read_rows:,} of {manifest.rows:,} rows read, " if done.outcome == "published" else ""
+    changed = f"{done.figures.changed:,} rows changed, " if done.figures is not None else ""
     return (
-        f"{'full' if full else 'incremental'} refresh from PostgreSQL: {done.outcome}, {manifest.read_rows:,} of "
-        f"{manifest.rows:,} rows read{changed}, {took:.1f} s, resident at most {peak_mib()} MiB"
+        f"{'full' if full else 'incremental'} refresh from PostgreSQL: {done.outcome}, {read}{changed}"
+        f"{took:.1f} s, resident at most {peak_mib()} MiB"
     )
 
 
