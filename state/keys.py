@@ -3,7 +3,8 @@
 Owns: keys and small values of every column family, and the number of this format. Integers are big-endian, so that
 iteration is their order; ids are as opportune.identity makes them, so that keys about people begin with their slot::
 
-    identifiers  digest:16                              -> profile_id:16     (no writer yet)
+    identifiers  digest or profile_id:16                -> an entry          (flows.identity.suppression)
+                 sender:u32 | index:u32                 -> piece of a letter (flows.identity.parts)
     profiles     profile_id:16                          -> head of the profile
                  profile_id:16 | group:u16              -> one group of its features
     timers       due_ms:u64 | profile_id:16             -> empty

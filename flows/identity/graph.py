@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-import xxhash
 
+from flows.identity.forgetting import Forgetting
 from flows.identity.forwarding import Forwarding
 from flows.identity.letters import (
     LETTERS,
@@ -42,7 +42,8 @@ from flows.identity.parts import Parts
 from flows.mail import Piece
 from opportune.identity import digest_of, shard_of
 from opportune.people import Person, salt_of
-from opportune.profile import ELSEWHERE, FROZEN, MOVED, Change, Profile, advance
+from opportune.profile import ELSEWHERE, FORGOTTEN, FROZEN, MOVED, Change, Profile, advance
+from state.outbox import OutboxMessage
 from state.store import Batch as Write
 
 if TYPE_CHECKING:
@@ -50,7 +51,6 @@ if TYPE_CHECKING:
 
 replace = msgspec.structs.replace
 MOVES_MAX = 200_000
-hash_id = xxhash.xxh3_64_intdigest
 
 
 class Graph:
@@ -83,6 +83,7 @@ class Graph:
         self.absorbers: set[bytes] = set()
         self.out: list[Change] = []
         self.write: Write = actor.store.batch()
+        self.forgetting = Forgetting(self)
         for kind in LETTERS:
             actor.mailbox.kinds[kind] = self._letter
         actor.mailbox.kinds["part"] = self._part
@@ -102,10 +103,12 @@ class Graph:
         self.actor.apply_events(events, self.out, self.forwarding.refused, self.write)
         self.end()
 
-    def save(self, write: Write) -> None:
-        """Everything that is to be said is said, and what changed beside the heads is in the write."""
+    def save(self, write: Write) -> list[OutboxMessage]:
+        """Everything that is to be said is said, and what changed beside the heads is in the write; returns more to send."""
         self.outgoing.end()
+        self.forgetting.expire()
         self.notes.save(write)
+        return self.forgetting.save(write)
 
     def _letter(self, piece: Piece, _: Write) -> bool:
         self.handle(piece.kind, decode(piece.kind, piece.body))
@@ -141,19 +144,23 @@ class Graph:
             self.notes.load(ids)
             for granted in letter.granted:
                 self._answer("granted", granted)
+        elif kind in self.forgetting.to_identifiers:
+            self.forgetting.to_identifiers[kind](letter)
         else:
             self._answer(kind, letter)
 
     def _answer(self, kind: str, letter: Letter) -> None:
         profile = self.profile(letter.to)
-        if profile.fate & MOVED:
+        if self.forgetting.is_gone(profile):
+            self.forgetting.answer(profile, kind, letter)
+        elif profile.fate & MOVED:
             assert profile.into is not None, "a moved profile says where to"
             self.send(replace(letter, to=profile.into))
-        elif profile.fate & FROZEN and kind not in ("accept", "refuse"):
+        elif profile.fate & FROZEN and kind not in ("accept", "refuse") and not self.forgetting.frees(kind, letter):
             self.notes.park(profile.id, kind, encode(letter))
         else:
             self.actor.desk.touch(profile)
-            getattr(self, f"_{kind}")(profile, letter)
+            (self.forgetting.to_profiles.get(kind) or getattr(self, f"_{kind}"))(profile, letter)
 
     def suit(self, profile: Profile, text: str, seen: bytes = b"") -> Suit:
         """A profile's claim on an identifier."""
@@ -196,7 +203,9 @@ class Graph:
     def _claim(self, suit: Suit, *, take: bool) -> None:
         """An identifier is claimed: it is free, or the claimer's, or changes hands, or its profile has to be met."""
         head = self.profile(digest_of(suit.text))
-        owner = head.founder if head.fate & ELSEWHERE else head.id if head.now or head.fate else None
+        if self.forgetting.withholds(head, suit):
+            return
+        owner = self.forgetting.owner(head)
         turn = head.turns.get(suit.text, 0)
         if owner is None or (take and owner == suit.seen):
             if owner is not None:
@@ -206,7 +215,8 @@ class Graph:
             self.actor.desk.touch(head)
             head.fate |= ELSEWHERE
             head.founder = owner = suit.claimer
-            self.moved(head.id, suit.claimer)
+            if not head.fate & FORGOTTEN:
+                self.moved(head.id, suit.claimer)
         if owner == suit.claimer:
             self.outgoing.gather(suit.claimer, Grants, Granted(suit.claimer, suit.text, turn))
         else:
@@ -295,6 +305,7 @@ class Graph:
         if not profile.fate & ELSEWHERE:
             self.moved(profile.id, letter.winner)
         self._merged(profile.id, letter.winner)
+        self.forgetting.leave(profile)
         self.notes.forget(profile.id)
         here = shard_of(letter.winner, self.shards) == self.actor.shard
         for kind, body in self.notes.release(profile.id):
@@ -353,6 +364,8 @@ class Graph:
             recalled: when hashes were used.
         """
         person = events[0].person
+        if profile.fate & FORGOTTEN and self.forgetting.returning.sift(profile, events):
+            return True
         if profile.fate & ELSEWHERE and not person.addressed:
             to = profile.founder
         elif profile.fate & FROZEN:
@@ -375,20 +388,3 @@ class Graph:
             self.moved(person.id, to)
         self.forwarding.send_on(to, events)
         return True
-
-    def earlier(self, wanted: Mapping[bytes, Sequence[Any]], profiles: Mapping[bytes, Profile]) -> list[int]:
-        """The hashes that the message ids of events have in the profiles which theirs have absorbed."""
-        return [
-            hash_id(event.messageId.encode()) ^ salt
-            for profile_id, theirs in wanted.items()
-            if profiles[profile_id].absorbed
-            for event in theirs
-            if event.messageId and event.handler is not None
-            for salt in profiles[profile_id].absorbed
-        ]
-
-
-def used_by_absorbed(hashed: int, profile: Profile, recalled: Mapping[int, int]) -> int | None:
-    """When a profile that was absorbed used a message id, given its hash for the winner."""
-    own = hashed ^ salt_of(profile.id)
-    return max((recalled[own ^ salt] for salt in profile.absorbed if own ^ salt in recalled), default=None)
