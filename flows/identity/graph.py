@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from flows.identity.attached import Attached
+from flows.identity.forgetting import Forgetting
 from flows.identity.forwarding import Forwarding
 from flows.identity.letters import (
     LETTERS,
@@ -42,7 +43,8 @@ from flows.identity.parts import Parts
 from flows.mail import Piece
 from opportune.identity import digest_of, shard_of
 from opportune.people import Person, salt_of
-from opportune.profile import ELSEWHERE, FROZEN, MOVED, Change, Profile, advance
+from opportune.profile import ELSEWHERE, FORGOTTEN, FROZEN, MOVED, Change, Profile, advance
+from state.outbox import OutboxMessage
 from state.store import Batch as Write
 
 if TYPE_CHECKING:
@@ -83,6 +85,7 @@ class Graph:
         self.absorbers: set[bytes] = set()
         self.out: list[Change] = []
         self.write: Write = actor.store.batch()
+        self.forgetting = Forgetting(self)
         for kind in LETTERS:
             actor.mailbox.kinds[kind] = self._letter
         actor.mailbox.kinds["part"] = self._part
@@ -102,11 +105,13 @@ class Graph:
         self.actor.apply_events(events, self.out, self.forwarding.refused, self.write)
         self.end()
 
-    def save(self, write: Write) -> None:
-        """Everything that is to be said is said, and what changed beside the heads is in the write."""
+    def save(self, write: Write) -> list[OutboxMessage]:
+        """Everything that is to be said is said, and what changed beside the heads is in the write; returns more to send."""
         self.outgoing.end()
+        self.forgetting.expire()
         self.notes.save(write)
         self.attached.save(write)
+        return self.forgetting.save(write)
 
     def _letter(self, piece: Piece, _: Write) -> bool:
         self.handle(piece.kind, decode(piece.kind, piece.body))
@@ -147,19 +152,23 @@ class Graph:
             self.notes.load(ids)
             for granted in letter.granted:
                 self._answer("granted", granted)
+        elif kind in self.forgetting.to_identifiers:
+            self.forgetting.to_identifiers[kind](letter)
         else:
             self._answer(kind, letter)
 
     def _answer(self, kind: str, letter: Letter) -> None:
         profile = self.profile(letter.to)
-        if profile.fate & MOVED:
+        if self.forgetting.is_gone(profile):
+            self.forgetting.answer(profile, kind, letter)
+        elif profile.fate & MOVED:
             assert profile.into is not None, "a moved profile says where to"
             self.send(replace(letter, to=profile.into))
-        elif profile.fate & FROZEN and kind not in ("accept", "refuse"):
+        elif profile.fate & FROZEN and kind not in ("accept", "refuse") and not self.forgetting.frees(kind, letter):
             self.notes.park(profile.id, kind, encode(letter))
         else:
             self.actor.desk.touch(profile)
-            getattr(self, f"_{kind}")(profile, letter)
+            (self.forgetting.to_profiles.get(kind) or getattr(self, f"_{kind}"))(profile, letter)
 
     def suit(self, profile: Profile, text: str, seen: bytes = b"") -> Suit:
         """A profile's claim on an identifier."""
@@ -202,7 +211,9 @@ class Graph:
     def _claim(self, suit: Suit, *, take: bool) -> None:
         """An identifier is claimed: it is free, or the claimer's, or changes hands, or its profile has to be met."""
         head = self.profile(digest_of(suit.text))
-        owner = head.founder if head.fate & ELSEWHERE else head.id if head.now or head.fate else None
+        if self.forgetting.withholds(head, suit):
+            return
+        owner = self.forgetting.owner(head)
         turn = head.turns.get(suit.text, 0)
         if owner is None or (take and owner == suit.seen):
             if owner is not None:
@@ -212,7 +223,8 @@ class Graph:
             self.actor.desk.touch(head)
             head.fate |= ELSEWHERE
             head.founder = owner = suit.claimer
-            self.moved(head.id, suit.claimer)
+            if not head.fate & FORGOTTEN:
+                self.moved(head.id, suit.claimer)
         if owner == suit.claimer:
             self.outgoing.gather(suit.claimer, Grants, Granted(suit.claimer, suit.text, turn))
         else:
@@ -309,6 +321,7 @@ class Graph:
         if not profile.fate & ELSEWHERE:
             self.moved(profile.id, letter.winner)
         self._merged(profile.id, letter.winner)
+        self.forgetting.leave(profile)
         self.notes.forget(profile.id)
         here = shard_of(letter.winner, self.shards) == self.actor.shard
         for kind, body in self.notes.release(profile.id):
@@ -369,6 +382,8 @@ class Graph:
             recalled: when hashes were used.
         """
         person = events[0].person
+        if profile.fate & FORGOTTEN and self.forgetting.returning.sift(profile, events):
+            return True
         if profile.fate & ELSEWHERE and not person.addressed:
             to = profile.founder
         elif profile.fate & FROZEN:
