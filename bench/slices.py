@@ -35,7 +35,12 @@ def run(directory: Path, rows: int) -> None:
     people = write_people(directory, rows)
     audiences = [*hundred(), ON_FREE]
     place = write_project(
-        directory / "project", name="slices", bootstrap="127.0.0.1:9", events="events", audiences=audiences, people=people
+        directory / "project",
+        name="slices",
+        bootstrap="127.0.0.1:9",
+        events="events",
+        audiences=audiences,
+        people=people,
     )
     project = load_project(place, columns_of)
     used = Plan(project).columns["people"]
