@@ -186,3 +186,14 @@ def test_who_comes_anew_after_being_forgotten_has_the_row_again(tmp_path: Path) 
     assert [one[1:] for one in world.new()] == [("tablet", "lent", "entered", "event")]
     world.loop.refresh(world.load({}, {"tablet": "no"}))
     assert ("tablet", "lent", "exited", "attribute") in [one[1:] for one in world.new()]
+
+
+def test_mail_that_comes_first_meets_the_new_row(tmp_path: Path) -> None:
+    """Who is still to be switched is, at the decision's instant, before they become part of somebody."""
+    world = World(tmp_path, {}, {"tablet": "yes"})
+    world.loop.advance(DAY_0 + 50)
+    world.new()
+    world.loop.refresh(world.load({}, {"tablet": "no"}), finish=False)
+    raw = message("track", 60, "ann", event="A", anonymousId="tablet")
+    world.loop.feed([Arrived("events", 0, world.offset, DAY_0 + 60, raw)])
+    assert world.new() == [(50, "tablet", "lent", "exited", "attribute")]
