@@ -25,12 +25,20 @@ class MembershipAnswer(BaseModel):
     since: str = Field(examples=["2026-01-01T12:00:00.000Z"])
 
 
+class WarmingAnswer(BaseModel):
+    """An audience of which nobody can say yet who is in it, and until when; without ``until``: no time completes it."""
+
+    audience: str
+    until: str | None = None
+
+
 class ProfileAnswer(BaseModel):
     """A person."""
 
     profile_id: str
     identifiers: dict[str, list[str]]
     memberships: list[MembershipAnswer] | None = None
+    warming: list[WarmingAnswer] | None = None
     traits: dict[str, Any] | None = None
     attributes: dict[str, Any] | None = None
     freshness: Freshness
@@ -41,6 +49,7 @@ class MembershipsAnswer(BaseModel):
 
     profile_id: str
     memberships: list[MembershipAnswer]
+    warming: list[WarmingAnswer]
     freshness: Freshness
 
 
@@ -49,7 +58,8 @@ class OneMembershipAnswer(BaseModel):
 
     profile_id: str
     audience: str
-    member: bool
+    member: bool | None
+    warming: WarmingAnswer | None = None
     since: str | None = None
     freshness: Freshness
 

@@ -17,12 +17,14 @@ from typing import Any, TypeAlias
 import msgspec
 
 from api.settings import ServeSettings
+from opportune.audiences.lineage import Lineage
 from opportune.clock import Clock, monotonic_ms
 from opportune.compiled import Compiled
 from opportune.errors import ReadRefused
 from opportune.identity import profile_id, shard_of
 from opportune.profile import ELSEWHERE
-from state.keys import META_PLAN
+from state.keys import META_LINEAGE, META_PLAN
+from state.lineage import lineage_of
 from state.people import People, Person
 from state.person import HOPS_MAX, onward
 from state.reader import ShardReader
@@ -71,12 +73,14 @@ class Shards:
         clock: Clock,
     ) -> None:
         self.compiled = compiled
+        self.waiting: Mapping[str, int] = {}
         self.count = compiled.project.settings.state.shards
         self.settings = settings
         self.clock = clock
         self._directory = directory
         self._open_tables = open_tables
         self._people: dict[int, tuple[Mapping[str, str], People]] = {}
+        self._lineages: dict[int, tuple[bytes | None, Lineage | None]] = {}
         self._readers: dict[int, ShardReader] = {}
         self._caught_ms: dict[int, int] = {}
         self._times: dict[int, int] = {}
@@ -149,7 +153,7 @@ class Shards:
             if reader is None:
                 reader = self._readers[shard] = ShardReader(self._directory / "shards" / f"{shard:04d}")
             reader.catch_up()
-            self._check_definitions(reader)
+            self._check_definitions(shard, reader)
             self._join(shard, reader)
         except ReadRefused:
             # What is there now may be another database under the old name: the next request opens it anew.
@@ -161,9 +165,19 @@ class Shards:
         self._caught_ms[shard] = monotonic_ms()
         return reader
 
-    def _check_definitions(self, reader: ShardReader) -> None:
+    def _check_definitions(self, shard: int, reader: ShardReader) -> None:
         if reader.get("meta", META_PLAN) != self.compiled.plan.fingerprint.encode():
             raise ReadRefused("the state is of other definitions than this service has loaded: start it again")
+        value = reader.get("meta", META_LINEAGE)
+        if shard in self._lineages and self._lineages[shard][0] == value:
+            return
+        lineage = lineage_of(reader)
+        self._lineages[shard] = value, lineage
+        self._people.pop(shard, None)
+        waiting = {} if lineage is None else lineage.present.waiting
+        if waiting != self.waiting:
+            self.waiting = waiting
+            self.compiled = Compiled(self.compiled.project, waiting=waiting)
 
     def _join(self, shard: int, reader: ShardReader) -> None:
         """Joins a shard with the tables that are in force in it."""
@@ -182,7 +196,7 @@ class Shards:
         tables = self._open_tables(versions) if versions else {}
         if tables is None:
             raise ReadRefused("a snapshot of the warehouse that is in force is not there, or of another definition")
-        self._people[shard] = versions, People(self.compiled, tables)
+        self._people[shard] = versions, People(self.compiled, tables, self._lineages[shard][1])
 
 
 def freshness(shard: int, time_ms: int, as_of: str, now_ms: int) -> dict[str, Any]:

@@ -21,8 +21,8 @@ from flows.dead_letters import DeadLetters
 from flows.mail import LOCAL_TOPICS
 from flows.refresh import in_force, put_in_force, versions_of
 from flows.replay_changes import decode_change
+from flows.succession import compiled_for
 from opportune.clock import Clock, wall_clock_ms
-from opportune.compiled import Compiled
 from opportune.membership import MembershipChange
 from opportune.project import Project
 from opportune.router import Router
@@ -98,13 +98,14 @@ class Loop:
         counting: bool = False,
         clock: Clock = wall_clock_ms,
     ) -> None:
-        self.compiled = Compiled(project, counting=counting)
+        self.counting = counting
         self.shards = shards
         if stores is None:
             kept = [MemoryStore() for _ in range(shards)]
             self.stores: Callable[[int], Store] = kept.__getitem__
         else:
             self.stores = stores
+        self.compiled = compiled_for(project, [self.stores(shard) for shard in range(shards)], counting=counting)
         self.tables = dict(tables or {})
         self.snapshots = LocalSnapshots(shards)
         self.snapshots.add(self.tables)
@@ -150,6 +151,20 @@ class Loop:
 
     def restart(self) -> None:
         """The process dies and starts again: what was not trimmed from the outboxes is sent again."""
+        self._start()
+
+    def deploy(self, project: Project, tables: Mapping[str, WarehouseTable] | None = None) -> None:
+        """The process ends and starts again with other definitions.
+
+        Args:
+            project: the new ones, of the same name.
+            tables: the tables that they read, by name; None: those of before.
+        """
+        stores = [self.stores(shard) for shard in range(self.shards)]
+        self.compiled = compiled_for(project, stores, counting=self.counting)
+        if tables is not None:
+            self.tables = dict(tables)
+            self.snapshots.add(self.tables)
         self._start()
 
     def commit(self) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from flows.actor import Actor
 from flows.control import Started
-from opportune.audiences.plan import fingerprint
+from opportune.audiences.keeps import fingerprint
 from opportune.clock import wall_clock_ms
 from opportune.compiled import Compiled
 from opportune.event import iso_text

@@ -42,6 +42,7 @@ from flows.routing import routing, started
 from flows.sinks import MembershipSink, shard_of_key
 from flows.snapshots import DIRECTORY, TableSnapshots
 from flows.stop import Stop
+from flows.succession import compiled_for
 from flows.supervisor import die_with_supervisor
 from flows.topic_positions import check_positions
 from flows.topic_watch import TopicWatch
@@ -170,13 +171,14 @@ class Worker:
 
     def _run(self) -> int:
         project = load(self.options)
-        compiled = Compiled(project)
+        plan = Plan(project)
         settings = project.settings
         admin = connect(settings.kafka, self.stop)
         topics = prepare(settings, admin, self.stop, embedded=self.options.embedded)
         directory = state_directory(project, self.options)
-        snapshots = TableSnapshots(project, compiled.plan, directory, settings.state.shards, wall_clock_ms)
-        actors = self._open(project, compiled, snapshots, topics, directory)
+        snapshots = TableSnapshots(project, plan, directory, settings.state.shards, wall_clock_ms)
+        actors = self._open(project, plan, snapshots, topics, directory)
+        compiled = actors[0].compiled
         self._check(actors, topics)
         inputs = [
             self._input(actors, topic, number, mail=topic is topics.mailbox)
@@ -199,7 +201,7 @@ class Worker:
     def _open(
         self,
         project: Project,
-        compiled: Compiled,
+        plan: Plan,
         snapshots: TableSnapshots,
         topics: TopicSet,
         directory: Path,
@@ -207,15 +209,19 @@ class Worker:
         newest = snapshots.newest()
         memory = shared_memory()
         shards = project.settings.state.shards
+        stores = []
+        for shard in range(shards):
+            store = RocksStore(directory / "shards" / f"{shard:04d}", memory)
+            identity = Identity(project=project.name, shard=shard, shards=shards)
+            open_shard(store, Expected(identity, plan.fingerprint.encode(), routing(project).encode()))
+            stores.append(store)
+        compiled = compiled_for(project, stores)
         changes = ChangeWriter(compiled, topics.memberships.name, topics.memberships.partitions, wall_clock_ms)
         letters = DeadLetters(topics.dead_letters.name, project.settings.event_bytes_max)
         mailbox, control = topics.mailbox, topics.control
         mail = MailTopics(mailbox.name, mailbox.topic_id, control.name, control.topic_id)
         actors = []
-        for shard in range(shards):
-            store = RocksStore(directory / "shards" / f"{shard:04d}", memory)
-            identity = Identity(project=project.name, shard=shard, shards=shards)
-            open_shard(store, Expected(identity, compiled.plan.fingerprint.encode(), routing(project).encode()))
+        for shard, store in enumerate(stores):
             # A snapshot that is gone cannot be compared with: then everybody is looked at.
             tables = snapshots.open(in_force(store).versions) or snapshots.open(newest)
             assert tables is not None, "a snapshot that was just opened is gone"

@@ -26,7 +26,7 @@ from typing import Final
 
 from opportune.errors import StateError
 
-FORMAT_VERSION: Final = 2
+FORMAT_VERSION: Final = 3
 
 U16 = Struct(">H").pack
 U32 = Struct(">I").pack
@@ -41,6 +41,8 @@ META_APPLIED: Final = b"applied"
 META_CHANNELS: Final = b"channels"
 META_SEQUENCES: Final = b"sequences"
 META_STARTED: Final = b"started"
+META_LINEAGE: Final = b"lineage"
+META_REACHED: Final = b"reached"
 META_OUTBOX: Final = b"outbox"
 
 _TIMER = Struct(">Q16s")

@@ -14,7 +14,9 @@ from typing import Any
 
 import msgspec
 
+from opportune.audiences.lineage import Lineage, follow
 from opportune.audiences.plan import TRAITS
+from opportune.audiences.renewal import has_state, renewals, renumbered
 from opportune.compiled import Compiled
 from opportune.decode import decode_traits
 from opportune.errors import ReadRefused
@@ -34,6 +36,7 @@ from state.reader import ShardReader
 from state.warehouse import WarehouseTable
 
 decode_head = msgspec.msgpack.Decoder(Profile).decode
+decode_group = msgspec.msgpack.Decoder(list[Any]).decode
 OVERDUE_MAX = 50_000
 SLICE = 500
 
@@ -52,7 +55,8 @@ class Person(msgspec.Struct, frozen=True):
         id: 16 bytes.
         as_of_ms: the instant, log time.
         identifiers: ``namespace:value`` texts.
-        memberships: in order of audience.
+        memberships: in order of audience, without those of ``warming``.
+        warming: audiences that have not seen enough yet, with the instant up to which they have not (``NEVER``: no time ends it).
         traits: those that some condition reads.
         attributes: the warehouse columns that some condition reads, by ``table.column``.
     """
@@ -63,6 +67,7 @@ class Person(msgspec.Struct, frozen=True):
     memberships: list[Membership]
     traits: dict[str, Any]
     attributes: dict[str, Any]
+    warming: dict[str, int] = {}
 
 
 class _Groups(dict[int, Any]):
@@ -84,9 +89,15 @@ class People:
     Args:
         compiled: the project.
         tables: the warehouse tables that are in force in the shard, by name.
+        lineage: for which definitions the shard's state is kept; None: for these only.
     """
 
-    def __init__(self, compiled: Compiled, tables: Mapping[str, WarehouseTable]) -> None:
+    def __init__(
+        self, compiled: Compiled, tables: Mapping[str, WarehouseTable], lineage: Lineage | None = None
+    ) -> None:
+        self.lineage = lineage or Lineage(layouts=[follow(compiled.plan, None, 0, 0)])
+        self.stage = self.lineage.present.stage
+        self.ways = renewals(self.lineage.layouts, compiled.plan, self.lineage.gone())
         self.compiled = compiled
         self.names = compiled.names
         self.tables = [tables[name] for name in sorted(compiled.plan.columns)]
@@ -105,9 +116,11 @@ class People:
         head = reader.get("profiles", profile_id)
         if head is None or not decode_head(head).now:
             return None
-        profile, changed = self._now(reader, profile_id, head, time_ms)
-        stored = sorted(profile.members)
-        values = reader.get_many("members", [pack_member(number, profile_id) for number in stored])
+        profile, changed, index = self._now(reader, profile_id, head, time_ms)
+        as_of_ms = max(time_ms - 1, profile.now)
+        warming = self.warming(as_of_ms)
+        stored = sorted(number for number in profile.members if self.names[number] not in warming)
+        values = reader.get_many("members", [pack_member(index.get(number, number), profile_id) for number in stored])
         memberships = []
         for number, value in zip(stored, values, strict=True):
             since = changed.get(number)
@@ -122,19 +135,29 @@ class People:
         traits = {name: trait[1] for name, trait in decoded.items() if trait[1] is not None}
         return Person(
             profile_id,
-            max(time_ms - 1, profile.now),
+            as_of_ms,
             profile.identifiers,
             sorted(memberships, key=lambda one: one.audience),
             traits,
             self._attributes(profile),
+            warming,
         )
+
+    def warming(self, as_of_ms: int) -> dict[str, int]:
+        """The audiences that have not seen enough at an instant, with the one up to which they have not."""
+        return {name: until_ms for name, until_ms in self.lineage.present.waiting.items() if until_ms > as_of_ms}
 
     def members(self, reader: ShardReader, audience: int, time_ms: int) -> Iterator[list[tuple[bytes, int, list[str]]]]:
         """The members of an audience in a shard, in slices of (profile id, since_ms, identifiers), in order of profile id.
 
         Raises:
-            ReadRefused: the job is too far behind with its timers to correct what is stored.
+            ReadRefused: the audience is warming; or the job is too far behind with its timers, or with people whom changed
+                definitions concern, to correct what is stored.
         """
+        if self.names[audience] in self.warming(time_ms - 1):
+            raise ReadRefused("the audience is warming: what it looks at has not been seen for long enough yet")
+        if not self.lineage.done:
+            raise ReadRefused("changed definitions are being put in force: ask again")
         overdue = self._overdue(reader, time_ms)
         corrected: dict[bytes, int | None] = {}
         heads: dict[bytes, bytes | None] = {}
@@ -143,7 +166,7 @@ class People:
             heads.update(zip(part, reader.get_many("profiles", part), strict=True))
         for profile_id, head in heads.items():
             if head is not None:
-                profile, changed = self._now(reader, profile_id, head, time_ms)
+                profile, changed, _ = self._now(reader, profile_id, head, time_ms)
                 if audience in changed:
                     corrected[profile_id] = changed[audience] if audience in profile.members else None
         prefix = U32(audience)
@@ -172,8 +195,15 @@ class People:
             raise ReadRefused("the job is working off more timers than can be looked at here: ask again")
         return list(dict.fromkeys(decode_timer(key)[1] for key in keys))
 
-    def _now(self, reader: ShardReader, profile_id: bytes, head: bytes, time_ms: int) -> tuple[Profile, dict[int, int]]:
-        """A profile as of an instant, and the instants of what has changed since it was stored, by audience number."""
+    def _now(
+        self, reader: ShardReader, profile_id: bytes, head: bytes, time_ms: int
+    ) -> tuple[Profile, dict[int, int], dict[int, int]]:
+        """A profile as of an instant.
+
+        Returns:
+            It; the instants of what has changed since it was stored, by audience number; and the numbers under which its
+            memberships are stored, where those are others.
+        """
         assert len(profile_id) == PROFILE_BYTES, "a profile id is 16 bytes"
         profile = decode_head(head)
         profile.id = profile_id
@@ -182,9 +212,19 @@ class People:
         rows = [table.lookup([profile_id])[0] for table in self.tables]
         profile.row = rows[0] if len(rows) == 1 else tuple(rows) if rows else None
         out: list[Change] = []
+        evaluate = self.compiled.program.evaluate
+        index: dict[int, int] = {}
+        if profile.stage != self.stage and has_state(profile):
+            # The job has not come to this person since the definitions changed.
+            way = self.ways[profile.stage]
+            index = {number: old for old, number in enumerate(way.numbers)}
+            if way.moved:
+                profile.groups.update(enumerate(way.groups(lambda group: opened(reader, profile_id, group))))
+            renumbered(profile, way)
+            way.evaluate(profile, max(self.lineage.at, profile.now), evaluate, out)
         if profile.due < time_ms:
-            advance(profile, time_ms, out, self.compiled.program.evaluate)
-        return profile, {audience: at for _, audience, _, at, _ in out}
+            advance(profile, time_ms, out, evaluate)
+        return profile, {audience: at for _, audience, _, at, _ in out}, index
 
     def _attributes(self, profile: Profile) -> dict[str, Any]:
         rows: Sequence[Any] = [profile.row] if len(self.tables) == 1 else profile.row or ()
@@ -194,3 +234,9 @@ class People:
             if row is not None
             for column, value in zip(table.columns, row, strict=True)
         }
+
+
+def opened(reader: ShardReader, profile_id: bytes, group: int) -> Any:
+    """A stored feature group, opened; None where there is none."""
+    value = reader.get("profiles", profile_id + U16(group))
+    return None if value is None else decode_traits(value) if group == TRAITS else decode_group(value)

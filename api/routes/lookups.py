@@ -26,6 +26,7 @@ from api.schemas import (
 from api.shards import Found, Shards, freshness
 from opportune.event import iso_text
 from opportune.identifiers import IdentitySettings, normalised
+from opportune.profile import NEVER
 from state.people import Person
 
 FIELDS = ("memberships", "traits", "attributes")
@@ -73,13 +74,16 @@ def lookup_routes(shards: Shards, access: Access, counters: Counters) -> APIRout
     async def membership(
         request: Request, identifier: str, audience: str, min_freshness_ms: int | None = FRESH
     ) -> Response:
-        """Whether a person is in one audience."""
+        """Whether a person is in one audience; null where it has not seen enough to say (``warming``)."""
         if audience not in shards.compiled.plan.numbers:
             access.check(request, "read:profiles")
             raise Problem(404, "no_such_audience", "the project has no such audience")
         found, person = await look_up(request, identifier, min_freshness_ms)
         since = next((one.since_ms for one in person.memberships if one.audience == audience), None)
-        answer: dict[str, Any] = {"profile_id": person.id.hex(), "audience": audience, "member": since is not None}
+        member = None if audience in person.warming else since is not None
+        answer: dict[str, Any] = {"profile_id": person.id.hex(), "audience": audience, "member": member}
+        if member is None:
+            answer["warming"] = waiting(audience, person.warming[audience])
         if since is not None:
             answer["since"] = iso_text(since)
         return written(answer | {"freshness": age(shards, found)})
@@ -130,6 +134,11 @@ def choose(fields: list[str] | None) -> set[str]:
     return chosen
 
 
+def waiting(audience: str, until_ms: int) -> dict[str, Any]:
+    """An audience that has not seen enough yet, and until when; without ``until`` where no time completes it."""
+    return {"audience": audience} | ({"until": iso_text(until_ms)} if until_ms < NEVER else {})
+
+
 def told(shards: Shards, found: Found, person: Person, chosen: set[str]) -> dict[str, Any]:
     """A person as an answer."""
     identifiers: dict[str, list[str]] = {}
@@ -141,6 +150,7 @@ def told(shards: Shards, found: Found, person: Person, chosen: set[str]) -> dict
         answer["memberships"] = [
             {"audience": one.audience, "since": iso_text(one.since_ms)} for one in person.memberships
         ]
+        answer["warming"] = [waiting(name, until_ms) for name, until_ms in sorted(person.warming.items())]
     if "traits" in chosen:
         answer["traits"] = person.traits
     if "attributes" in chosen:

@@ -14,7 +14,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from opportune.audiences.plan import fingerprint
+from opportune.audiences.keeps import fingerprint
 from opportune.audiences.schema import Table, ValueType
 from state.warehouse.index import Positions
 from state.warehouse.keys import Arranged
