@@ -51,7 +51,7 @@ class Person(msgspec.Struct, frozen=True):
 
 
 class _Member(msgspec.Struct):
-    member: bool
+    member: bool | None
 
 
 class _Lookup(msgspec.Struct):
@@ -131,14 +131,22 @@ class Client:
         return [one.profile for one in answer.results]
 
     def is_member(self, identifier: str, audience: str, min_freshness_ms: int | None = None) -> bool:
-        """Whether somebody is in an audience; whom nobody knows is in none. Raises as ``person``."""
+        """Whether somebody is in an audience; whom nobody knows is in none.
+
+        Raises:
+            ReadRefused: as ``person``; and where the audience is warming: nobody can say yet.
+            CallFailed: as ``person``.
+        """
         path = f"/v1/profiles/{quote(identifier, safe='')}/audiences/{quote(audience, safe='')}"
         try:
-            return self._call(path, _Member, None, min_freshness_ms).member
+            member = self._call(path, _Member, None, min_freshness_ms).member
         except CallFailed as error:
             if error.kind == "no_such_person":
                 return False
             raise
+        if member is None:
+            raise ReadRefused("the audience is warming: what it looks at has not been seen for long enough yet")
+        return member
 
     def _call(self, path: str, answer: type[T], body: Any, min_freshness_ms: int | None) -> T:
         query = f"?{urlencode({'min_freshness_ms': min_freshness_ms})}" if min_freshness_ms is not None else ""

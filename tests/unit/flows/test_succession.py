@@ -9,12 +9,13 @@ import pytest
 from flows.loop import Arrived, Loop
 from flows.succession import SLICE
 from opportune.audiences.schema import All, AudienceCondition, Condition, Not, TraitCondition
-from opportune.errors import StateError
-from opportune.identity import profile_id
+from opportune.errors import ReadRefused, StateError
+from opportune.identity import profile_id, shard_of
 from opportune.project import Project
 from state.faults import FaultyStore
 from state.lineage import lineage_of
 from state.memory import MemoryStore
+from state.people import People
 from tests.oracle.builders import DAY_0, happened, identify, predicate, project, track
 from tests.oracle.instants import read_instant
 
@@ -289,6 +290,35 @@ def test_nothing_of_what_is_gone_stays_in_the_store() -> None:
     keys = [key for store in world.stores for key, _ in store.scan("profiles")]
     owner = profile_id("user_id", "u1")
     assert keys == [owner, owner + b"\0\1"]
+
+
+def test_a_reader_says_of_people_what_the_job_will_make_of_them() -> None:
+    """Before they are renewed, while an audience waits, and at the end of its wait."""
+    world = World(a=THRICE, gone=ONCE, z=EVER)
+    world.feed(10, "u1", "u1", "u2")
+    world.advance(20)
+    world.deploy(a=TWICE, b=B100, z=EVER)
+    owner = profile_id("user_id", "u1")
+    store = world.stores[shard_of(owner, 2)]
+
+    def read(time: int) -> tuple[list[tuple[str, int]], dict[str, int]]:
+        found = People(world.loop.compiled, {}, lineage_of(store)).find(store, owner, DAY_0 + time)  # type: ignore[arg-type]  # reads as a reader does
+        assert found is not None
+        memberships = [(one.audience, one.since_ms - DAY_0) for one in found.memberships]
+        return memberships, {name: until_ms - DAY_0 for name, until_ms in found.warming.items()}
+
+    said = read(20)
+    assert said == ([("a", 20), ("z", 10)], {"b": 120})
+    number = world.loop.compiled.plan.numbers["a"]
+    with pytest.raises(ReadRefused, match="put in force"):
+        People(world.loop.compiled, {}, lineage_of(store)).members(store, number, DAY_0 + 20)  # type: ignore[arg-type]  # see above
+    world.finish()
+    assert read(20) == said
+    with pytest.raises(ReadRefused, match="warming"):
+        People(world.loop.compiled, {}, lineage_of(store)).members(store, 1, DAY_0 + 20)  # type: ignore[arg-type]  # see above
+    world.feed(60, "u1", event="B")
+    assert read(120) == ([("z", 10)], {"b": 120}), "what has not begun is not known, what has ended is over"
+    assert read(121) == ([("b", 120), ("z", 10)], {}), "the job has not fired it yet"
 
 
 def test_the_same_definitions_are_no_change() -> None:
