@@ -189,4 +189,5 @@ def person_state(plan: Plan, store: Store, profile: bytes, tables: Mapping[str, 
         opened,
         {name: (at, value) for name, (at, value, _) in kept.items()},
         {name: row for name, row in rows.items() if name in plan.columns},
+        None if lineage is None else lineage.present,
     )

@@ -15,10 +15,10 @@ import msgspec
 
 from opportune.audiences.keeps import fingerprint
 from opportune.audiences.plan import TRAITS, Plan
-from opportune.audiences.schema import EventCondition, TraitValue
+from opportune.audiences.schema import AudienceCondition, Condition, EventCondition, TraitValue
 from opportune.audiences.sources import PROFILE, SESSION, Source
 from opportune.audiences.steps import steps
-from opportune.audiences.warming import covered
+from opportune.audiences.warming import covered, covered_ms
 
 TRAIT = "trait"
 
@@ -140,6 +140,24 @@ def _since(plan: Plan, groups: list[list[Kept]], source: Source) -> int:
     if place is None:
         return 0
     return groups[place[0]][place[1]].whole(steps(source.times).cap if isinstance(source, EventCondition) else 0)
+
+
+def unseen(plan: Plan, layout: Layout, condition: Condition, now_ms: int) -> int | None:
+    """From when on a condition without parts has been observed, where that is not enough yet; else None.
+
+    Args:
+        plan: of the present definitions.
+        layout: of the present stage.
+        condition: one of the plan's.
+        now_ms: the instant that is asked for.
+    """
+    if isinstance(condition, AudienceCondition):
+        return None
+    for source in plan.sources.of(condition):
+        since_ms = _since(plan, layout.groups, source)
+        if covered_ms(plan, source, since_ms) > now_ms:
+            return since_ms
+    return None
 
 
 def deep_definitions(plan: Plan) -> list[str]:

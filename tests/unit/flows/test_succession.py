@@ -8,7 +8,9 @@ import pytest
 
 from flows.loop import Arrived, Loop
 from flows.succession import SLICE
+from opportune.audiences.explain import Explainer
 from opportune.audiences.schema import All, AudienceCondition, Condition, Not, TraitCondition
+from opportune.cli.explain_tree import tree_text
 from opportune.errors import ReadRefused, StateError
 from opportune.identity import profile_id, shard_of
 from opportune.project import Project
@@ -16,8 +18,9 @@ from state.faults import FaultyStore
 from state.lineage import lineage_of
 from state.memory import MemoryStore
 from state.people import People
+from state.person import person_state
 from tests.oracle.builders import DAY_0, happened, identify, predicate, project, track
-from tests.oracle.instants import read_instant
+from tests.oracle.instants import read_instant, write_instant
 
 THRICE = happened("A", times=predicate(gte=3), within_ms=100)
 TWICE = happened("A", times=predicate(gte=2), within_ms=100)
@@ -319,6 +322,40 @@ def test_a_reader_says_of_people_what_the_job_will_make_of_them() -> None:
     world.feed(60, "u1", event="B")
     assert read(120) == ([("z", 10)], {"b": 120}), "what has not begun is not known, what has ended is over"
     assert read(121) == ([("b", 120), ("z", 10)], {}), "the job has not fired it yet"
+
+
+def test_an_explanation_says_since_when_it_has_seen_what() -> None:
+    world = World(a=ONCE)
+    world.feed(10, "u1")
+    world.advance(20)
+    world.deploy(a=ONCE, b=B100, c=EVER)
+    world.finish()
+    plan, owner = world.loop.compiled.plan, profile_id("user_id", "u1")
+    person = person_state(plan, world.stores[shard_of(owner, 2)], owner, {})
+    assert person is not None
+    a, b, c = (Explainer(plan, person).explain(name, DAY_0 + 30) for name in ("a", "b", "c"))
+    assert (a.member, a.condition.seen_since) == (True, None)
+    assert (b.member, b.warming_until, b.condition.seen_since) == (None, *map(write_instant, (DAY_0 + 120, DAY_0 + 20)))
+    assert (c.member, c.warming_until, c.condition.seen_since) == (None, None, write_instant(DAY_0 + 20))
+    assert "whether user_id:u1 is in b" in tree_text(b)
+    assert Explainer(plan, person).explain("b", DAY_0 + 120).member is False
+
+
+@pytest.mark.parametrize("shard", [0, 1])
+def test_a_start_that_dies_between_two_shards_is_caught_up(shard: int) -> None:
+    """By a start with the same definitions, and by one with others still."""
+    for later in (TWICE, ONCE):
+        world = World(a=THRICE)
+        world.feed(10, "u1", "u1", "u2", "u2")
+        world.advance(20)
+        world.stores[shard].fail_syncs(0)
+        with pytest.raises(StateError):
+            world.deploy(a=TWICE)
+        world.stores[shard].heal()
+        world.deploy(a=later)
+        world.finish()
+        assert world.new() == [(20, "a", "entered", "definition")] * 2
+        assert len({lineage.present.stage for lineage in map(lineage_of, world.stores) if lineage is not None}) == 1
 
 
 def test_the_same_definitions_are_no_change() -> None:
