@@ -17,7 +17,7 @@ from flows.changes import ChangeWriter
 from flows.dead_letters import DeadLetters
 from flows.loop import local_topic_id
 from flows.mail import LOCAL_TOPICS
-from opportune.compiled import Compiled
+from flows.succession import compiled_for
 from opportune.profile import Profile
 from opportune.project import Project
 from opportune.router import Router
@@ -41,11 +41,11 @@ class World:
     """
 
     def __init__(self, project: Project, shards: int, log: list[list[tuple[bytes, int]]], random: Random) -> None:
-        self.compiled = Compiled(project)
         self.shards = shards
         self.log = log
         self.random = random
         self.stores = [MemoryStore() for _ in range(shards)]
+        self.compiled = compiled_for(project, self.stores)
         self.channels: list[dict[int, deque[bytes]]] = [{} for _ in range(shards)]
         self.mailbox: list[list[bytes]] = [[] for _ in range(shards)]
         self.letters: list[OutboxMessage] = []
@@ -160,6 +160,12 @@ class World:
         self.routers[shard] = Router(self.compiled, self.shards)
         while actor.resending:
             self.take(actor, actor.resend())
+
+    def deploy(self, project: Project) -> None:
+        """All shards die, and start again with other definitions."""
+        self.compiled = compiled_for(project, self.stores)
+        for shard in range(self.shards):
+            self.crash(shard)
 
     def heads(self) -> dict[bytes, Profile]:
         """The heads and pointers of all shards, as stored."""
