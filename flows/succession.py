@@ -33,7 +33,7 @@ from state.store import Store
 if TYPE_CHECKING:
     from flows.actor import Actor
 
-SLICE = 250
+SLICE = 100
 """So many are renewed in one go while events flow."""
 SCANNED = 5_000
 """So many keys are looked at in one go for those who are left."""
