@@ -22,7 +22,7 @@ from flows.control import Decisions
 from flows.dead_letters import DeadLetters
 from flows.desk import Desk
 from flows.hand_over import HandOver
-from flows.identity import Graph, used_by_absorbed
+from flows.identity import Graph, earlier, used_by_absorbed
 from flows.mail import LOCAL_TOPICS, Incoming, Mailbox, MailTopics
 from flows.refresh import Refresh, Snapshots
 from flows.repeats import covered_by, is_new, used_before
@@ -213,7 +213,7 @@ class Actor:
             for theirs in wanted.values()
             for event in theirs
         ]
-        recalled = used_before(self.seen, hashes + graph.earlier(wanted, profiles))
+        recalled = used_before(self.seen, hashes + earlier(wanted, profiles))
         used: dict[int, int] = {}
         found, touch, lateness = self.compiled.program.found, desk.touch, self.lateness_ms
         applied = place = 0

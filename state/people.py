@@ -33,7 +33,7 @@ from state.keys import (
     prefix_end,
 )
 from state.reader import ShardReader
-from state.warehouse import WarehouseTable
+from state.warehouse import WarehouseTable, rows_of
 
 decode_head = msgspec.msgpack.Decoder(Profile).decode
 decode_group = msgspec.msgpack.Decoder(list[Any]).decode
@@ -59,6 +59,7 @@ class Person(msgspec.Struct, frozen=True):
         warming: audiences that have not seen enough yet, with the instant up to which they have not (``NEVER``: no time ends it).
         traits: those that some condition reads.
         attributes: the warehouse columns that some condition reads, by ``table.column``.
+        approximate: the audiences that a feature beyond its exact bound takes part in, whether the person is in or not.
     """
 
     id: bytes
@@ -67,6 +68,7 @@ class Person(msgspec.Struct, frozen=True):
     memberships: list[Membership]
     traits: dict[str, Any]
     attributes: dict[str, Any]
+    approximate: list[str] = []
     warming: dict[str, int] = {}
 
 
@@ -140,12 +142,25 @@ class People:
             sorted(memberships, key=lambda one: one.audience),
             traits,
             self._attributes(profile),
+            self._approximate(reader, profile),
             warming,
         )
 
     def warming(self, as_of_ms: int) -> dict[str, int]:
         """The audiences that have not seen enough at an instant, with the one up to which they have not."""
         return {name: until_ms for name, until_ms in self.lineage.present.waiting.items() if until_ms > as_of_ms}
+
+    def _approximate(self, reader: ShardReader, profile: Profile) -> list[str]:
+        approximations, groups = self.compiled.approximations, profile.groups
+        if not approximations.groups:
+            return []
+        unread = [number for number in approximations.groups if groups.get(number).__class__ is not list]
+        if profile.stage != self.stage and self.ways[profile.stage].moved:
+            # It was renewed here: what it has no group of is nowhere, whatever the store has under that number.
+            unread = []
+        values = reader.get_many("profiles", [profile.id + U16(number) for number in unread])
+        opened = {number: decode_group(value) for number, value in zip(unread, values, strict=True) if value}
+        return [name for number, name in enumerate(self.names) if approximations.of(number, {**groups, **opened})]
 
     def members(self, reader: ShardReader, audience: int, time_ms: int) -> Iterator[list[tuple[bytes, int, list[str]]]]:
         """The members of an audience in a shard, in slices of (profile id, since_ms, identifiers), in order of profile id.
@@ -209,8 +224,7 @@ class People:
         profile.id = profile_id
         profile.groups = _Groups(reader, profile_id)
         profile.dirty = set()
-        rows = [table.lookup([profile_id])[0] for table in self.tables]
-        profile.row = rows[0] if len(rows) == 1 else tuple(rows) if rows else None
+        (profile.row,) = rows_of(self.tables, [profile])
         out: list[Change] = []
         evaluate = self.compiled.program.evaluate
         index: dict[int, int] = {}

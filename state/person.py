@@ -24,7 +24,7 @@ from state.keys import META_PLAN, U16
 from state.lineage import lineage_of
 from state.rocks import frozen
 from state.store import Store
-from state.warehouse import WarehouseTable
+from state.warehouse import WarehouseTable, keys_of, rows_of
 
 HOPS_MAX = 10_000
 decode_head = msgspec.msgpack.Decoder(Profile).decode
@@ -179,7 +179,8 @@ def person_state(plan: Plan, store: Store, profile: bytes, tables: Mapping[str, 
         opened = {number: value for number, value in enumerate(way.groups(opened.get)) if value is not None}
         renumbered(head, way)
     kept = opened.pop(TRAITS, {})
-    rows = {name: row for name, table in tables.items() for row in table.lookup([profile]) if row is not None}
+    head.id = profile
+    rows = {name: row for name, table in tables.items() for row in rows_of([table], [head]) if row is not None}
     names = [audience.name for audience in plan.audiences]
     return PersonState(
         profile.hex(),
@@ -189,5 +190,6 @@ def person_state(plan: Plan, store: Store, profile: bytes, tables: Mapping[str, 
         opened,
         {name: (at, value) for name, (at, value, _) in kept.items()},
         {name: row for name, row in rows.items() if name in plan.columns},
+        {name: tuple(keys_of(tables[name], head)) for name in rows},
         None if lineage is None else lineage.present,
     )

@@ -13,7 +13,7 @@ Not here: conditions as statements (opportune.audiences.conditions), features an
 
 from __future__ import annotations
 
-from bisect import bisect_right, insort
+from bisect import insort
 from collections.abc import Callable
 from decimal import Decimal
 from itertools import groupby
@@ -22,35 +22,18 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
+from opportune.audiences.approximations import Approximations
 from opportune.audiences.conditions import Emitter, Names, opening
 from opportune.audiences.general import decided
 from opportune.audiences.plan import ATTRIBUTES, TRAITS, Feature, Group, Handler, Plan, Role
 from opportune.audiences.predicate import NUMBERS, walk
 from opportune.audiences.schema import Condition, Path, TraitCondition, TraitValue, Where
 from opportune.audiences.sources import SESSION, general
+from opportune.audiences.steps import counted
 from opportune.decode import EventType, decode_traits
 from opportune.features.calendar import zone_name
 from opportune.features.values import InstantValue
 from opportune.profile import NEVER, Evaluate
-
-
-def counted(ring: list[int], now: int, within: int, holds: Callable[[int], bool]) -> tuple[bool, int]:
-    """Whether a predicate holds for the number of instants in a window, and when that changes by itself.
-
-    Args:
-        ring: instants in ascending order.
-        now: milliseconds.
-        within: the window's length, milliseconds: it holds instants t with now - within < t <= now.
-        holds: the predicate on the count.
-    """
-    start = bisect_right(ring, now - within)
-    value = holds(len(ring) - start)
-    while start < len(ring):
-        instant = ring[start]
-        start = bisect_right(ring, instant)
-        if holds(len(ring) - start) != value:
-            return value, instant + within
-    return value, NEVER
 
 
 class Program(msgspec.Struct):
@@ -95,6 +78,7 @@ def compile_plan(plan: Plan, event_type: EventType, *, counting: bool = False) -
         "counted": counted,
         "decode_traits": decode_traits,
         "insort": insort,
+        "marked": writer.approximations.marked,
         "list_class": list,
         "str_class": str,
         "traits_of": event_type.traits_of,
@@ -131,6 +115,7 @@ class Writer:
         self.event_type = event_type
         self.counting = counting
         self.names = Names()
+        self.approximations = Approximations(plan)
         self.lines: list[str] = []
         self.values: dict[Path, str] = {}
         self.wakes_ms = 0
@@ -388,11 +373,12 @@ class Writer:
             test = "v"
         else:
             test = guard[0]
+        by = f"marked({number}, G, e)" if self.approximations.bounded(number) else "e"
         w(f"{indent}if {test}:")
         if guard is not None and guard[1]:
             w(f"{indent} if x < nx: nx = x")
-        w(f"{indent} if {number} not in m: m.add({number}); out.append((p, {number}, True, now, e))")
-        w(f"{indent}elif {number} in m: m.discard({number}); out.append((p, {number}, False, now, e))")
+        w(f"{indent} if {number} not in m: m.add({number}); out.append((p, {number}, True, now, {by}))")
+        w(f"{indent}elif {number} in m: m.discard({number}); out.append((p, {number}, False, now, {by}))")
 
 
 def takes_part(role: Role, handler: Handler) -> bool:
