@@ -23,6 +23,7 @@ from api.keys import Keyring
 from api.metrics import Counters
 from api.problems import Problem
 from api.routes.audiences import audience_routes
+from api.routes.erasures import Erasures, erasure_routes
 from api.routes.lookups import ERRORS, lookup_routes
 from api.settings import ServeSettings
 from api.shards import Shards
@@ -35,6 +36,7 @@ def make_app(
     producer: EventProducer | None = None,
     shards: Shards | None = None,
     clock: Clock = wall_clock_ms,
+    erasures: Erasures | None = None,
 ) -> FastAPI:
     """The application.
 
@@ -44,6 +46,7 @@ def make_app(
         producer: the way to Kafka, not started; None without a collector.
         shards: the state that look-ups read; None without look-ups.
         clock: wall clock, milliseconds.
+        erasures: takes requests to forget somebody; None without look-ups.
     """
 
     @asynccontextmanager
@@ -55,6 +58,8 @@ def make_app(
             producer.close()
         if shards is not None:
             shards.close()
+        if erasures is not None:
+            erasures.close()
 
     app = FastAPI(title="Opportune", version="0.1.0", lifespan=lifespan, redoc_url=None)
     problems.install(app)
@@ -64,6 +69,8 @@ def make_app(
     if shards is not None:
         app.include_router(lookup_routes(shards, access, counters))
         app.include_router(audience_routes(shards, access))
+        if erasures is not None:
+            app.include_router(erasure_routes(erasures, shards.compiled.project.identity, access))
     if producer is not None:
         app.include_router(collector_routes(Collector(access, producer, settings, counters, refusals, clock)))
     return app

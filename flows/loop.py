@@ -53,11 +53,17 @@ class LocalSnapshots:
     def __init__(self, shards: int) -> None:
         self.shards = shards
         self.known: dict[tuple[str, str], WarehouseTable] = {}
+        self.made = 0
+
+    def forget(self) -> None:
+        """The snapshots of before are read in another way: none of them is there any more."""
+        self.known = {}
 
     def add(self, tables: Mapping[str, WarehouseTable]) -> dict[str, str]:
         """Gives each of these tables the next version; returns the versions by table."""
         for name, table in tables.items():
-            table.version = version_text(len(self.known) + 1)
+            self.made += 1
+            table.version = version_text(self.made)
             self.known[name, table.version] = table
         return versions_of(tables)
 
@@ -84,6 +90,7 @@ class Loop:
         sent: every membership change that was handed out, repeats after a restart included.
         changes: those that a subscriber who keeps the contract sees: per profile with rising versions.
         letters: every dead letter that was handed out.
+        tombstones: the keys of the memberships topic that were given up.
         mailbox: the records of the mailbox topic, by partition; the shards read on when records are fed or time advances.
         control: the records of the control topic; tests append to it.
     """
@@ -116,6 +123,7 @@ class Loop:
         self.sent: list[MembershipChange] = []
         self.changes: list[MembershipChange] = []
         self.letters: list[OutboxMessage] = []
+        self.tombstones: list[bytes] = []
         self.topics = LOCAL_TOPICS
         self.mailbox: list[list[bytes]] = [[] for _ in range(shards)]
         self.control: list[bytes] = []
@@ -130,8 +138,7 @@ class Loop:
         for shard in range(self.shards):
             store = self.stores(shard)
             known = in_force(store).versions
-            tables = self.snapshots.open(known) if known else self.tables
-            assert tables is not None, "snapshots in memory are never gone"
+            tables = (self.snapshots.open(known) if known else None) or self.tables
             self.actors.append(
                 Actor(
                     shard,
@@ -146,6 +153,7 @@ class Loop:
                 )
             )
         for actor in self.actors:
+            actor.graph.forgetting.on_forgotten = self.router.people.forget
             while actor.hand_over.resending:
                 self._take(actor.hand_over.resend())
             for messages in put_in_force(actor, actor.refresh.tables, self.shards, self.began_ms):
@@ -166,6 +174,7 @@ class Loop:
         self.compiled = compiled_for(project, stores, counting=self.counting)
         if tables is not None:
             self.tables = dict(tables)
+            self.snapshots.forget()
             self.snapshots.add(self.tables)
         self._start()
 
@@ -236,7 +245,9 @@ class Loop:
         ):
             first = (actor.positions.get(topic_id, partition) or (0, 0))[0]
             if first < len(log):
-                mail += [Mail(topic_id, partition, offset, log[offset]) for offset in range(first, len(log))]
+                mail += [
+                    Mail(topic_id, partition, offset, log[offset], self.time_ms) for offset in range(first, len(log))
+                ]
                 spans.append(Span(topic, topic_id, partition, first, len(log), 0))
         if mail:
             self._take(actor.apply(Batch(self.time_ms, spans, [], mail=mail)))
@@ -247,10 +258,16 @@ class Loop:
             if message.topic == self.topics.mailbox:
                 self.mailbox[message.partition].append(message.value or b"")
                 continue
+            if message.topic == self.topics.control:
+                self.control.append(message.value or b"")
+                continue
             if message.topic != "memberships":
                 self.letters.append(message)
                 continue
-            change = decode_change(message.value or b"")
+            if message.value is None:
+                self.tombstones.append(message.key or b"")
+                continue
+            change = decode_change(message.value)
             self.sent.append(change)
             if change.version > self.versions.get(change.profile_id, 0):
                 self.versions[change.profile_id] = change.version

@@ -11,7 +11,7 @@ Not here: what is the same in both (opportune.audiences.lineage), what a profile
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -99,6 +99,14 @@ def compiled_for(project: Project, stores: Sequence[Store], *, counting: bool = 
     """A project compiled for the states of all shards of a process, which are brought to it."""
     present, gone = succeed(stores, Plan(project))
     return Compiled(project, counting=counting, waiting=present.waiting, gone=list(gone.items()))
+
+
+def compiled_as_kept(project: Project, stores: Iterable[Store]) -> Compiled:
+    """A project compiled for looking at states that are kept for it, of all shards; nothing is written."""
+    lineages = [lineage for lineage in map(lineage_of, stores) if lineage is not None]
+    gone = dict(sorted(one for lineage in lineages for one in lineage.gone().items()))
+    waiting = lineages[0].present.waiting if lineages else {}
+    return Compiled(project, waiting=waiting, gone=list(gone.items()))
 
 
 class Succession:

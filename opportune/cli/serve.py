@@ -67,6 +67,7 @@ def serve(
     from api.keys import KEY_FILE, Keyring
     from api.settings import ServeSettings
     from api.shards import Shards
+    from flows.erasure_log import ErasureLog
     from flows.kafka_config import producer_config
     from flows.logs import configure
     from flows.snapshots import TableSnapshots
@@ -81,7 +82,7 @@ def serve(
     keyring = Keyring(key_file or directory / KEY_FILE)
     refuse_open_door(host, keyring.guarded)
     settings = ServeSettings(request_bytes_max=request_bytes_max, ride_ms=round(ride * 1000))
-    producer, shards = None, None
+    producer, shards, erasures = None, None, None
     if only != "lookups":
         topic = project.settings.topics.events[0]
         producer = EventProducer(producer_config(project.settings.kafka), topic, settings)
@@ -91,8 +92,9 @@ def serve(
         count = project.settings.state.shards
         tables = TableSnapshots(project, compiled.plan, place, count, wall_clock_ms)
         shards = Shards(compiled, place, tables.open, settings, wall_clock_ms)
+        erasures = ErasureLog(project.settings, wall_clock_ms)
     config = uvicorn.Config(
-        make_app(settings, keyring, producer, shards),
+        make_app(settings, keyring, producer, shards, erasures=erasures),
         host=host,
         port=port,
         loop="uvloop",

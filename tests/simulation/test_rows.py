@@ -97,9 +97,9 @@ def test_everybody_has_the_rows_of_their_identifiers(seed: int, tmp_path: Path) 
         choice = random.random()
         if choice < 0.02:
             contents = drawn(random, crowd)
-            world.decide(loaded(made, tmp_path, contents))
+            world.refresh(loaded(made, tmp_path, contents))
         elif choice < 0.2:
-            world.listen(random.randrange(world.shards))
+            world.decide(random.randrange(world.shards), 1)
         elif choice < 0.4:
             world.go_on(random.randrange(world.shards))
     world.drain(DAY_0 + 100 * STEP_MS)
