@@ -40,7 +40,7 @@ from flows.mail import MailTopics
 from flows.metrics import Metrics, StatusFile
 from flows.refresh import put_in_force
 from flows.refresher import TableRefreshes
-from flows.routing import routing, started
+from flows.routing import expected, started
 from flows.sinks import MembershipSink, shard_of_key
 from flows.snapshots import DIRECTORY, TableSnapshots
 from flows.stop import Stop
@@ -59,7 +59,7 @@ from opportune.project import Project
 from opportune.router import Router
 from opportune.settings import Kafka
 from state.rocks import RocksStore, shared_memory
-from state.shard_identity import Expected, Identity, open_shard
+from state.shard_identity import open_shard
 from state.warehouse import WarehouseTable, columns_or_kept, load_table
 
 log = logging.getLogger(__name__)
@@ -215,12 +215,9 @@ class Worker:
         newest = snapshots.newest()
         memory = shared_memory()
         shards = project.settings.state.shards
-        stores = []
-        for shard in range(shards):
-            store = RocksStore(directory / "shards" / f"{shard:04d}", memory)
-            identity = Identity(project=project.name, shard=shard, shards=shards)
-            open_shard(store, Expected(identity, plan.fingerprint.encode(), routing(project).encode()))
-            stores.append(store)
+        stores = [RocksStore(directory / "shards" / f"{shard:04d}", memory) for shard in range(shards)]
+        for shard, store in enumerate(stores):
+            open_shard(store, expected(project, plan, shard))
         compiled = compiled_for(project, stores)
         changes = ChangeWriter(compiled, topics.memberships.name, topics.memberships.partitions, wall_clock_ms)
         letters = DeadLetters(topics.dead_letters.name, project.settings.event_bytes_max)

@@ -78,12 +78,11 @@ def against(project: Project, directory: Path) -> StateReport:
         project: a valid project.
         directory: as ``state.directory`` names it.
     """
-    from flows.routing import routing
+    from flows.routing import expected
     from opportune.audiences.plan import Plan
     from state.rocks import frozen
-    from state.shard_identity import Expected, Identity, open_shard
+    from state.shard_identity import open_shard
 
-    shards = project.settings.state.shards
     there = sorted(path for path in (directory / "shards").glob("*") if (path / "CURRENT").exists())
     found = StateReport(str(directory), True, not there, {})
     plan = Plan(project)
@@ -94,8 +93,7 @@ def against(project: Project, directory: Path) -> StateReport:
             try:
                 store = frozen(path)
                 stores.append(store)
-                identity = Identity(project=project.name, shard=number, shards=shards)
-                open_shard(store, Expected(identity, plan.fingerprint.encode(), routing(project).encode()))
+                open_shard(store, expected(project, plan, number))
             except OpportuneError as error:
                 found.starts = False
                 found.refusals.setdefault(str(error), []).append(number)
