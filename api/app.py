@@ -15,6 +15,8 @@ from fastapi import FastAPI, Request, Response
 
 from api import problems
 from api.access import Access
+from api.changes.routes import changes_routes
+from api.changes.service import Changes
 from api.collector.producer import EventProducer
 from api.collector.refusals import Refusals
 from api.collector.routes import Collector, collector_routes
@@ -34,6 +36,7 @@ def make_app(
     producer: EventProducer | None = None,
     shards: Shards | None = None,
     clock: Clock = wall_clock_ms,
+    changes: Changes | None = None,
 ) -> FastAPI:
     """The application.
 
@@ -43,13 +46,18 @@ def make_app(
         producer: the way to Kafka, not started; None without a collector.
         shards: the state that look-ups read; None without look-ups.
         clock: wall clock, milliseconds.
+        changes: the live stream, not started; None without look-ups.
     """
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         if producer is not None:
             producer.start()
+        if changes is not None:
+            changes.start()
         yield
+        if changes is not None:
+            await changes.close()
         if producer is not None:
             producer.close()
         if shards is not None:
@@ -58,10 +66,12 @@ def make_app(
     app = FastAPI(title="Opportune", version="0.1.0", lifespan=lifespan, redoc_url=None)
     problems.install(app)
     access, counters, refusals = Access(keyring, monotonic_ms), Counters(), Refusals()
-    _own_routes(app, access, counters, refusals, producer, shards)
+    _own_routes(app, access, counters, refusals, producer, shards, changes)
     if shards is not None:
         app.include_router(lookup_routes(shards, access, counters))
         app.include_router(audience_routes(shards, access))
+    if changes is not None and shards is not None:
+        app.include_router(changes_routes(changes.hub, shards.compiled.project, access))
     if producer is not None:
         app.include_router(collector_routes(Collector(access, producer, settings, counters, refusals, clock)))
     return app
@@ -74,6 +84,7 @@ def _own_routes(
     refusals: Refusals,
     producer: EventProducer | None,
     shards: Shards | None,
+    changes: Changes | None,
 ) -> None:
     @app.get("/healthz", tags=["service"])
     async def healthz() -> dict[str, str]:
@@ -96,6 +107,8 @@ def _own_routes(
         if producer is not None:
             gauges["opportune_collector_waiting_records"] = producer.waiting_records
             gauges["opportune_collector_waiting_bytes"] = producer.waiting_bytes
+        if changes is not None:
+            gauges |= changes.gauges()
         return Response(counters.text(gauges), media_type="text/plain; version=0.0.4")
 
     @app.get("/v1/refusals", tags=["collector"])

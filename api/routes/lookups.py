@@ -7,6 +7,7 @@ Not here: freshness (api.shards), lists of members (api.routes.audiences).
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -25,11 +26,12 @@ from api.schemas import (
 )
 from api.shards import Found, Shards, freshness
 from opportune.event import iso_text
-from opportune.identifiers import IdentitySettings, normalised
+from opportune.identifiers import Blocked, IdentitySettings, normalised
 from state.people import Person
 
 FIELDS = ("memberships", "traits", "attributes")
 VALUE_CHARS_MAX = 1_000
+blocked_of = lru_cache(Blocked)
 encode = msgspec.json.Encoder(decimal_format="number").encode
 """Numbers keep their digits: a trait of 0.1 is answered as 0.1."""
 ERRORS: dict[int | str, dict[str, Any]] = {
@@ -119,6 +121,8 @@ def split(settings: IdentitySettings, identifier: str) -> tuple[str, str]:
     value = normalised(namespace, raw)
     if not value:
         raise Problem(400, "bad_identifier", f"the value cannot be read as one of {name}")
+    if blocked_of(settings.blocked)(value):
+        raise Problem(400, "blocked_identifier", "this value stands for nobody: identity.yml blocks it")
     return name, value
 
 

@@ -13,9 +13,6 @@ import click
 
 from opportune.errors import ConfigurationError
 
-BACKLOG = 2_048
-"""Clients open many connections at once; a short queue stalls them for a second."""
-
 
 @click.command()
 @click.argument(
@@ -53,14 +50,14 @@ def serve(
 ) -> None:
     """Serve the project in DIR over HTTP until SIGTERM or Ctrl-C."""
     # Imported late: neither the web nor Kafka is needed for --help.
-    import uvicorn
-
     from api.app import make_app
+    from api.changes.service import Changes
     from api.collector.producer import EventProducer
     from api.keys import KEY_FILE, Keyring
+    from api.server import serve_http
     from api.settings import ServeSettings
     from api.shards import Shards
-    from flows.kafka_config import producer_config
+    from flows.kafka_config import admin_config, consumer_config, producer_config
     from flows.logs import configure
     from flows.snapshots import TableSnapshots
     from flows.worker import Options, load, state_directory
@@ -73,7 +70,7 @@ def serve(
     keyring = Keyring(key_file or directory / KEY_FILE)
     refuse_open_door(host, keyring.guarded)
     settings = ServeSettings(request_bytes_max=request_bytes_max, ride_ms=round(ride * 1000))
-    producer, shards = None, None
+    producer, shards, changes = None, None, None
     if only != "lookups":
         topic = project.settings.topics.events[0]
         producer = EventProducer(producer_config(project.settings.kafka), topic, settings)
@@ -83,18 +80,10 @@ def serve(
         count = project.settings.state.shards
         tables = TableSnapshots(project, compiled.plan, place, count, wall_clock_ms)
         shards = Shards(compiled, place, tables.open, settings, wall_clock_ms)
-    uvicorn.run(
-        make_app(settings, keyring, producer, shards),
-        host=host,
-        port=port,
-        loop="uvloop",
-        http="httptools",
-        backlog=BACKLOG,
-        # Addresses hold identifiers and write keys: no line for each request.
-        access_log=False,
-        log_level=log_level.lower(),
-        server_header=False,
-    )
+        kafka, topic = project.settings.kafka, project.settings.topics.memberships
+        changes = Changes(consumer_config(kafka), admin_config(kafka), topic, wall_clock_ms)
+    app = make_app(settings, keyring, producer, shards, changes=changes)
+    serve_http(app, host, port, log_level.lower(), changes.stop_readers if changes is not None else lambda: None)
 
 
 def refuse_open_door(host: str, guarded: bool) -> None:

@@ -115,6 +115,8 @@ def check_all_answers(address: str) -> None:
     assert httpx.get(f"{address}/v1/profiles/user_id:row/audiences/french").json()["member"] is False
     assert httpx.get(f"{address}/v1/profiles/user_id:row/audiences/none").status_code == 404
     assert httpx.get(f"{address}/v1/profiles/ada").status_code == 400
+    blocked = httpx.get(f"{address}/v1/profiles/user_id:NULL")
+    assert (blocked.status_code, blocked.json()["type"]) == (400, "urn:opportune:problem:blocked_identifier")
     MembershipsAnswer.model_validate(httpx.get(f"{address}/v1/profiles/user_id:row/audiences").json(), strict=True)
     listed = httpx.get(f"{address}/v1/profiles/user_id:row/audiences").json()["memberships"]
     assert [each["audience"] for each in listed] == ["free"]
