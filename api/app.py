@@ -24,6 +24,7 @@ from api.keys import Keyring
 from api.metrics import Counters
 from api.problems import Problem
 from api.routes.audiences import audience_routes
+from api.routes.explanations import explanation_routes
 from api.routes.lookups import lookup_routes
 from api.settings import ServeSettings
 from api.shards import Shards
@@ -69,6 +70,7 @@ def make_app(
     _own_routes(app, access, counters, refusals, producer, shards, changes)
     if shards is not None:
         app.include_router(lookup_routes(shards, access, counters))
+        app.include_router(explanation_routes(shards, access))
         app.include_router(audience_routes(shards, access))
     if changes is not None and shards is not None:
         app.include_router(changes_routes(changes.hub, shards.compiled.project, access))

@@ -9,20 +9,27 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+UNTIL = "the instant at which time alone will end it, if nothing happens; missing: it will not"
+
 
 class Freshness(BaseModel):
     """For which moment an answer is true: everything that came to the shard up to ``as_of`` is in it."""
 
     shard: int
     as_of: str = Field(description="log time, ISO 8601", examples=["2026-01-01T12:00:00.000Z"])
-    age_ms: int = Field(description="the clock less the shard's log time")
+    age_ms: int = Field(description="the clock less the shard's log time", examples=[310])
+    position: str = Field(
+        description="by shard that was looked at, the last write that was seen: min_position of a later question",
+        examples=["2-48112"],
+    )
 
 
 class MembershipAnswer(BaseModel):
     """A person is in an audience."""
 
-    audience: str
+    audience: str = Field(examples=["pricing_intent"])
     since: str = Field(examples=["2026-01-01T12:00:00.000Z"])
+    until: str | None = Field(None, description=UNTIL, examples=["2026-01-01T12:10:00.000Z"])
 
 
 class ProfileAnswer(BaseModel):
@@ -32,6 +39,7 @@ class ProfileAnswer(BaseModel):
     identifiers: dict[str, list[str]]
     memberships: list[MembershipAnswer] | None = None
     traits: dict[str, Any] | None = None
+    computed_traits: dict[str, Any] | None = None
     attributes: dict[str, Any] | None = None
     freshness: Freshness
 
@@ -51,6 +59,35 @@ class OneMembershipAnswer(BaseModel):
     audience: str
     member: bool
     since: str | None = None
+    until: str | None = Field(None, description=UNTIL)
+    freshness: Freshness
+
+
+class ExplainedAnswer(BaseModel):
+    """One condition, and what it saw."""
+
+    asks: str = Field(examples=["Pricing Viewed, 3 times or more within 10 minutes"])
+    holds: bool
+    kind: str = Field(examples=["event"])
+    saw: str = Field("", examples=["2, at 11:58:10, 11:59:30"])
+    missing: str = Field("", examples=["1 more, while those there are in the 10 minutes"])
+    next_change: str | None = None
+    value: Any = None
+    instants: list[str] = []
+    parts: list[ExplainedAnswer] = []
+
+
+class ExplanationAnswer(BaseModel):
+    """Why a person is in an audience, or not: the tree of ``opportune explain --json``."""
+
+    audience: str
+    description: str = ""
+    profile_id: str
+    identifiers: list[str]
+    at: str
+    member: bool
+    condition: ExplainedAnswer
+    next_change: str | None = None
     freshness: Freshness
 
 

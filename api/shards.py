@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import msgspec
 
+from api.freshness import ANY, AsFresh
 from api.settings import ServeSettings
 from opportune.clock import Clock, monotonic_ms
 from opportune.compiled import Compiled
@@ -43,11 +44,30 @@ class InForce(msgspec.Struct, frozen=True):
     done: bool = True
 
 
-class Found(msgspec.Struct, frozen=True):
-    """A look-up's answer: the shard, its log time, and the person, None where there is none."""
+class Located(msgspec.Struct, frozen=True):
+    """Where somebody is.
+
+    Args:
+        shard: of the profile.
+        time_ms: the shard's log time.
+        profile: the profile's id; of the identifier where there is no profile.
+        writes: by shard that was looked at, the last write that was seen.
+        reader: of the shard; good until the next wait.
+        people: of the shard, likewise.
+    """
 
     shard: int
     time_ms: int
+    profile: bytes
+    writes: dict[int, int]
+    reader: ShardReader
+    people: People
+
+
+class Found(msgspec.Struct, frozen=True):
+    """A look-up's answer: where, and the person, None where there is none."""
+
+    at: Located
     person: Person | None
 
 
@@ -87,26 +107,48 @@ class Shards:
             reader.close()
         self._readers.clear()
 
-    async def find(self, namespace: str, value: str, age_ms_max: int | None = None) -> Found:
+    async def find(
+        self, namespace: str, value: str, wanted: AsFresh = ANY, until_of: Container[str] | None = ()
+    ) -> Found:
         """Looks somebody up, by any of their identifiers.
 
         Args:
             namespace: of the identifier.
             value: trimmed.
-            age_ms_max: how old the answer may be; waited for within a bound.
+            wanted: how fresh the answer has to be; waited for within a bound.
+            until_of: the audiences whose end by time is wanted; None: all.
 
         Raises:
             ReadRefused: the shard cannot answer, or not as fresh as asked.
         """
+        waited_until = monotonic_ms() + self.settings.wait_ms
+        while True:
+            at = await self.locate(namespace, value, wanted)
+            person = at.people.find(at.reader, at.profile, at.time_ms, until_of)
+            if person is None or person.version >= wanted.version:
+                return Found(at, person)
+            if monotonic_ms() >= waited_until:
+                raise ReadRefused("the job has not made a change of this version that is seen here")
+            await asyncio.sleep(PAUSE_S)
+
+    async def locate(self, namespace: str, value: str, wanted: AsFresh = ANY) -> Located:
+        """Finds the profile that an identifier belongs to. Arguments and errors as of ``find``."""
+        for shard in wanted.writes:
+            await self.fresh(shard, wanted)
         person_id: bytes = profile_id(namespace, value)
         pointing = ELSEWHERE
+        writes: dict[int, int] = {}
         for _ in range(HOPS_MAX):
             shard = shard_of(person_id, self.count)
-            reader, time_ms = await self.fresh(shard, age_ms_max)
+            if wanted.version and shard not in writes:
+                # A change is written before it is sent: whoever has it finds it by looking now.
+                self._caught_ms.pop(shard, None)
+            reader, time_ms = await self.fresh(shard, wanted)
+            writes[shard] = reader.sequence
             head = reader.get("profiles", person_id)
             following = None if head is None else onward(person_id, head, pointing)
             if following is None:
-                return Found(shard, time_ms, self._people[shard][1].find(reader, person_id, time_ms))
+                return Located(shard, time_ms, person_id, writes, reader, self._people[shard][1])
             person_id, pointing = following, 0
             # What this shard says of the next one is written there already; an older look could miss it.
             self._caught_ms.pop(shard_of(person_id, self.count), None)
@@ -121,17 +163,26 @@ class Shards:
         ]
         return {shard: time_ms for shard, (_, time_ms) in opened.items()}, (rows for part in parts for rows in part)
 
-    async def fresh(self, shard: int, age_ms_max: int | None = None) -> tuple[ShardReader, int]:
+    async def fresh(self, shard: int, wanted: AsFresh = ANY) -> tuple[ShardReader, int]:
         """A reader of a shard that has caught up, and the shard's log time. Raises ``ReadRefused``."""
         waited_until = monotonic_ms() + self.settings.wait_ms
+        age_ms_max, write = wanted.age_ms_max, wanted.writes.get(shard, 0)
         while True:
             reader = self._caught_up(shard, age_ms_max)
             time_ms = self._times.get(shard, 0)
-            if age_ms_max is None or self.clock() - time_ms <= age_ms_max:
+            young = age_ms_max is None or self.clock() - time_ms <= age_ms_max
+            if young and (not write or reader.sequence >= write):
                 return reader, time_ms
             if monotonic_ms() >= waited_until:
-                raise ReadRefused(f"the job is {self.clock() - time_ms} ms behind, more than min_freshness_ms allows")
+                raise ReadRefused(self._late(time_ms, young=young))
+            if young:
+                self._caught_ms.pop(shard, None)
             await asyncio.sleep(PAUSE_S)
+
+    def _late(self, time_ms: int, *, young: bool) -> str:
+        if young:
+            return "the job has not written here what the position says"
+        return f"the job is {self.clock() - time_ms} ms behind, more than min_freshness_ms allows"
 
     def check(self) -> None:
         """Raises ``ReadRefused`` where some shard cannot answer."""
@@ -183,8 +234,3 @@ class Shards:
         if tables is None:
             raise ReadRefused("a snapshot of the warehouse that is in force is not there, or of another definition")
         self._people[shard] = versions, People(self.compiled, tables)
-
-
-def freshness(shard: int, time_ms: int, as_of: str, now_ms: int) -> dict[str, Any]:
-    """What every answer says of its age."""
-    return {"shard": shard, "as_of": as_of, "age_ms": max(now_ms - time_ms, 0)}

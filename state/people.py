@@ -8,17 +8,18 @@ Not here: reading bytes (state.reader), freshness (api.shards), the flow's own d
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
 import msgspec
 
+from opportune.audiences.explain import PersonState
 from opportune.audiences.plan import TRAITS
 from opportune.compiled import Compiled
 from opportune.decode import decode_traits
 from opportune.errors import ReadRefused
-from opportune.profile import Change, Profile, advance
+from opportune.profile import NEVER, Change, Profile, advance
 from state.keys import (
     PROFILE_BYTES,
     U16,
@@ -30,7 +31,9 @@ from state.keys import (
     pack_member,
     prefix_end,
 )
-from state.reader import ShardReader
+from state.outlook import Outlook
+from state.person import person_state
+from state.store import Reading
 from state.warehouse import WarehouseTable
 
 decode_head = msgspec.msgpack.Decoder(Profile).decode
@@ -39,10 +42,11 @@ SLICE = 500
 
 
 class Membership(msgspec.Struct, frozen=True):
-    """Since when (milliseconds) a person is in an audience."""
+    """Since when (milliseconds) a person is in an audience, and until when if nothing happens; None: time will not end it."""
 
     audience: str
     since_ms: int
+    until_ms: int | None = None
 
 
 class Person(msgspec.Struct, frozen=True):
@@ -55,6 +59,7 @@ class Person(msgspec.Struct, frozen=True):
         memberships: in order of audience.
         traits: those that some condition reads.
         attributes: the warehouse columns that some condition reads, by ``table.column``.
+        version: of the last membership change that the job has made.
     """
 
     id: bytes
@@ -63,12 +68,13 @@ class Person(msgspec.Struct, frozen=True):
     memberships: list[Membership]
     traits: dict[str, Any]
     attributes: dict[str, Any]
+    version: int = 0
 
 
 class _Groups(dict[int, Any]):
     """Feature groups, read when an evaluation asks."""
 
-    def __init__(self, reader: ShardReader, owner: bytes) -> None:
+    def __init__(self, reader: Reading, owner: bytes) -> None:
         super().__init__()
         self._reader = reader
         self._owner = owner
@@ -89,15 +95,20 @@ class People:
     def __init__(self, compiled: Compiled, tables: Mapping[str, WarehouseTable]) -> None:
         self.compiled = compiled
         self.names = compiled.names
+        self.in_force = tables
         self.tables = [tables[name] for name in sorted(compiled.plan.columns)]
+        self._outlook = Outlook(compiled.plan, compiled.program.evaluate)
 
-    def find(self, reader: ShardReader, profile_id: bytes, time_ms: int) -> Person | None:
+    def find(
+        self, reader: Reading, profile_id: bytes, time_ms: int, until_of: Container[str] | None = None
+    ) -> Person | None:
         """A person as of the shard's time, or of their own last event where that is later.
 
         Args:
             reader: of the shard, caught up after ``time_ms`` was learnt.
             profile_id: 16 bytes.
             time_ms: the shard's log time.
+            until_of: the names of the audiences whose end is wanted; None: of all.
 
         Returns:
             None where there is no such profile.
@@ -108,28 +119,30 @@ class People:
         profile, changed = self._now(reader, profile_id, head, time_ms)
         stored = sorted(profile.members)
         values = reader.get_many("members", [pack_member(number, profile_id) for number in stored])
-        memberships = []
+        since_ms: dict[int, int] = {}
         for number, value in zip(stored, values, strict=True):
             since = changed.get(number)
             if since is None:
                 if value is None:
                     raise ReadRefused("a profile and the index of its memberships are of two instants: ask again")
                 since = decode_membership(value)[0]
-            memberships.append(Membership(self.names[number], since))
+            since_ms[number] = since
         raw = profile.groups[TRAITS]
         # An evaluation leaves them decoded.
         decoded = raw if isinstance(raw, dict) else decode_traits(raw) if raw else {}
         traits = {name: trait[1] for name, trait in decoded.items() if trait[1] is not None}
-        return Person(
-            profile_id,
-            max(time_ms - 1, profile.now),
-            profile.identifiers,
-            sorted(memberships, key=lambda one: one.audience),
-            traits,
-            self._attributes(profile),
-        )
+        as_of_ms, attributes = max(time_ms - 1, profile.now), self._attributes(profile)
+        wanted = [number for number in stored if until_of is None or self.names[number] in until_of]
+        ends = self._outlook.ends(profile, wanted) if profile.due != NEVER and wanted else {}
+        memberships = [Membership(self.names[number], at, ends.get(number)) for number, at in since_ms.items()]
+        memberships.sort(key=lambda one: one.audience)
+        return Person(profile_id, as_of_ms, profile.identifiers, memberships, traits, attributes, profile.version)
 
-    def members(self, reader: ShardReader, audience: int, time_ms: int) -> Iterator[list[tuple[bytes, int, list[str]]]]:
+    def state(self, reader: Reading, profile_id: bytes) -> PersonState | None:
+        """All that is kept of a person, opened: for explanations and computed traits."""
+        return person_state(self.compiled.plan, reader, profile_id, self.in_force)
+
+    def members(self, reader: Reading, audience: int, time_ms: int) -> Iterator[list[tuple[bytes, int, list[str]]]]:
         """The members of an audience in a shard, in slices of (profile id, since_ms, identifiers), in order of profile id.
 
         Raises:
@@ -154,7 +167,7 @@ class People:
         return self._merged(reader, stored, corrected)
 
     def _merged(
-        self, reader: ShardReader, stored: Iterator[tuple[bytes, int]], corrected: dict[bytes, int | None]
+        self, reader: Reading, stored: Iterator[tuple[bytes, int]], corrected: dict[bytes, int | None]
     ) -> Iterator[list[tuple[bytes, int, list[str]]]]:
         kept = ((profile_id, since) for profile_id, since in stored if profile_id not in corrected)
         more = ((profile_id, since) for profile_id, since in sorted(corrected.items()) if since is not None)
@@ -166,13 +179,13 @@ class People:
                     for (profile_id, since), head in zip(part, heads, strict=True)
                 ]
 
-    def _overdue(self, reader: ShardReader, time_ms: int) -> list[bytes]:
+    def _overdue(self, reader: Reading, time_ms: int) -> list[bytes]:
         keys = [key for key, _ in islice(reader.scan("timers", b"", U64(max(time_ms, 0))), OVERDUE_MAX + 1)]
         if len(keys) > OVERDUE_MAX:
             raise ReadRefused("the job is working off more timers than can be looked at here: ask again")
         return list(dict.fromkeys(decode_timer(key)[1] for key in keys))
 
-    def _now(self, reader: ShardReader, profile_id: bytes, head: bytes, time_ms: int) -> tuple[Profile, dict[int, int]]:
+    def _now(self, reader: Reading, profile_id: bytes, head: bytes, time_ms: int) -> tuple[Profile, dict[int, int]]:
         """A profile as of an instant, and the instants of what has changed since it was stored, by audience number."""
         assert len(profile_id) == PROFILE_BYTES, "a profile id is 16 bytes"
         profile = decode_head(head)

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from api.keys import KEY_FILE, make_key, write_keys
-from api.schemas import LookupsAnswer, MembershipsAnswer, OneMembershipAnswer, ProfileAnswer
+from api.schemas import ExplanationAnswer, LookupsAnswer, MembershipsAnswer, OneMembershipAnswer, ProfileAnswer
 from opportune.client import CallFailed, Client
 from opportune.clock import wall_clock_ms
 from opportune.errors import ReadRefused
@@ -38,6 +38,8 @@ def write_project(directory: Path, name: str, bootstrap_servers: str) -> Path:
     (directory / "warehouse.yml").write_text(
         "tables:\n  people: {source: people.csv, key: user_id, columns: {plan: string}}\n"
     )
+    (directory / "traits").mkdir()
+    (directory / "traits" / "t.yml").write_text("- {name: buys, event: Bought, count: true}\n")
     (directory / "people.csv").write_text("user_id,plan\nada,free\nrow,free\n")
     return directory
 
@@ -79,8 +81,10 @@ def test_an_answer_is_true_at_the_instant_that_it_says(kafka: Kafka, tmp_path: P
             assert ada["traits"] == {"locale": "fr"}
             assert ada["attributes"] == {"people.plan": "free"}
             assert ada["identifiers"] == {"user_id": ["ada"]}
-            check_all_answers(address)
+            assert ada["computed_traits"] == {"buys": 1}
             ends = now + WITHIN_MS
+            check_times(address, ends)
+            check_all_answers(address)
             while True:
                 seen = audiences(address, "user_id:ada")
                 active = instant_ms(seen["freshness"]["as_of"]) < ends
@@ -104,6 +108,36 @@ def test_an_answer_is_true_at_the_instant_that_it_says(kafka: Kafka, tmp_path: P
         assert audiences(address, "user_id:ada")["_names"] == old["_names"]
         late = httpx.get(f"{address}/v1/profiles/user_id:ada", params={"min_freshness_ms": 100}, timeout=30)
         assert (late.status_code, late.headers["retry-after"]) == (503, "1")
+
+
+def check_times(address: str, ends: int) -> None:
+    """When time alone will end it, and why; and what is asked to be no older than something."""
+    ada = audiences(address, "user_id:ada")
+    assert {one["audience"]: one.get("until") for one in ada["memberships"]} == {
+        "active": iso_text(ends), "french": None, "free": None,
+    }  # fmt: skip
+    one = httpx.get(f"{address}/v1/profiles/user_id:ada/audiences/active").json()
+    assert one["until"] == iso_text(ends)
+    why = httpx.get(f"{address}/v1/profiles/user_id:ada/audiences/active/explanation").json()
+    ExplanationAnswer.model_validate(why, strict=True)
+    assert (why["member"], why["next_change"], why["condition"]["value"]) == (True, iso_text(ends), 1)
+    why = httpx.get(f"{address}/v1/profiles/user_id:ada/audiences/gone/explanation").json()
+    assert (why["member"], why["next_change"]) == (False, iso_text(ends))
+    assert httpx.get(f"{address}/v1/profiles/user_id:ada/audiences/none/explanation").status_code == 404
+    assert httpx.get(f"{address}/v1/profiles/user_id:no/audiences/active/explanation").status_code == 404
+    place = ada["freshness"]["position"]
+    shard, _, write = place.partition("-")
+    assert audiences(address, "user_id:ada", min_position=place)["_status"] == 200
+    later = httpx.get(f"{address}/v1/profiles/user_id:ada", params={"min_position": f"{shard}-{int(write) + 10**9}"})
+    assert (later.status_code, later.headers["retry-after"]) == (503, "1")
+    for wrong in ("x", "2-1", "0-1.", ""):
+        status = audiences(address, "user_id:ada", min_position=wrong)["_status"]
+        assert status == (400 if wrong else 200), wrong
+    assert audiences(address, "user_id:ada", min_version=1)["_status"] == 200
+    assert audiences(address, "user_id:ada", min_version=(1 << 62))["_status"] == 503
+    only = audiences(address, "user_id:ada", fields="traits")
+    assert {"memberships", "attributes", "computed_traits"}.isdisjoint(only)
+    assert audiences(address, "user_id:ada", fields="traits,none")["_status"] == 400
 
 
 def check_all_answers(address: str) -> None:
