@@ -21,11 +21,13 @@ from api.collector.producer import EventProducer
 from api.collector.refusals import Refusals
 from api.collector.routes import Collector, collector_routes
 from api.keys import Keyring
+from api.listings import Listings
 from api.metrics import Counters
 from api.problems import Problem
 from api.routes.audiences import audience_routes
 from api.routes.explanations import explanation_routes
 from api.routes.lookups import lookup_routes
+from api.routes.members import member_routes
 from api.settings import ServeSettings
 from api.shards import Shards
 from opportune.clock import Clock, monotonic_ms, wall_clock_ms
@@ -49,6 +51,7 @@ def make_app(
         clock: wall clock, milliseconds.
         changes: the live stream, not started; None without look-ups.
     """
+    listings = Listings(shards, shards.directory) if shards is not None else None
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -61,7 +64,8 @@ def make_app(
             await changes.close()
         if producer is not None:
             producer.close()
-        if shards is not None:
+        if shards is not None and listings is not None:
+            listings.close()
             shards.close()
 
     app = FastAPI(title="Opportune", version="0.1.0", lifespan=lifespan, redoc_url=None)
@@ -71,7 +75,9 @@ def make_app(
     if shards is not None:
         app.include_router(lookup_routes(shards, access, counters))
         app.include_router(explanation_routes(shards, access))
-        app.include_router(audience_routes(shards, access))
+        assert listings is not None, "made with the shards"
+        app.include_router(audience_routes(shards, listings, access, changes.hub if changes is not None else None))
+        app.include_router(member_routes(shards, listings, access))
     if changes is not None and shards is not None:
         app.include_router(changes_routes(changes.hub, shards.compiled.project, access))
     if producer is not None:

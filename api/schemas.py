@@ -114,11 +114,50 @@ class LookupsAnswer(BaseModel):
     results: list[LookupAnswer]
 
 
+class LastHour(BaseModel):
+    """Membership changes of the last hour, or since this service has read them."""
+
+    since: str = Field(examples=["2026-01-01T11:00:00.000Z"])
+    entered: int
+    exited: int
+
+
+class DefinitionAnswer(BaseModel):
+    """A condition in words, and what it is made of."""
+
+    asks: str
+    parts: list[DefinitionAnswer] = []
+
+
+class FeatureAnswer(BaseModel):
+    """What is kept of a person for an audience: ``opportune check --explain-plan``."""
+
+    event: str = Field(examples=["track Pricing Viewed"])
+    where: str
+    keeps: str = Field(examples=["the last 3 instants"])
+    bytes_max: int
+    audiences: list[str]
+    conditions: int
+
+
+class PlanAnswer(BaseModel):
+    """What is kept of a person for an audience, and the messages that may change it."""
+
+    features: list[FeatureAnswer]
+    evaluated_at: list[str]
+
+
 class AudienceAnswer(BaseModel):
     """An audience of the project."""
 
-    name: str
+    name: str = Field(examples=["pricing_intent"])
+    description: str
     definition_version: str
+    members: int = Field(description="how many there were at members_as_of")
+    members_as_of: str = Field(examples=["2026-01-01T12:00:00.000Z"])
+    last_hour: LastHour | None = Field(None, description="missing until the past has been read")
+    definition: DefinitionAnswer | None = Field(None, description="of one audience")
+    plan: PlanAnswer | None = Field(None, description="of one audience")
 
 
 class AudiencesAnswer(BaseModel):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Container, Mapping
 from pathlib import Path
 from typing import TypeAlias
 
@@ -28,6 +28,7 @@ from state.people import People, Person
 from state.person import HOPS_MAX, onward
 from state.reader import ShardReader
 from state.status import read_shard_times
+from state.store import Reading
 from state.warehouse import WarehouseTable
 
 log = logging.getLogger(__name__)
@@ -94,7 +95,7 @@ class Shards:
         self.count = compiled.project.settings.state.shards
         self.settings = settings
         self.clock = clock
-        self._directory = directory
+        self.directory = directory
         self._open_tables = open_tables
         self._people: dict[int, tuple[Mapping[str, str], People]] = {}
         self._readers: dict[int, ShardReader] = {}
@@ -154,15 +155,6 @@ class Shards:
             self._caught_ms.pop(shard_of(person_id, self.count), None)
         raise ReadRefused("the profile is being merged: ask again")
 
-    async def members(self, audience: int) -> tuple[dict[int, int], Iterator[list[tuple[bytes, int, list[str]]]]]:
-        """The log time of each shard, and the members in slices, shard by shard. Raises ``ReadRefused``."""
-        opened = {shard: await self.fresh(shard) for shard in range(self.count)}
-        # Each of the iterators is made now: it sees its shard as it is now.
-        parts = [
-            self._people[shard][1].members(reader, audience, time_ms) for shard, (reader, time_ms) in opened.items()
-        ]
-        return {shard: time_ms for shard, (_, time_ms) in opened.items()}, (rows for part in parts for rows in part)
-
     async def fresh(self, shard: int, wanted: AsFresh = ANY) -> tuple[ShardReader, int]:
         """A reader of a shard that has caught up, and the shard's log time. Raises ``ReadRefused``."""
         waited_until = monotonic_ms() + self.settings.wait_ms
@@ -194,14 +186,13 @@ class Shards:
         budget = self.settings.staleness_ms if age_ms_max is None else min(self.settings.staleness_ms, age_ms_max)
         if shard in self._readers and now - self._caught_ms.get(shard, now - budget) < budget:
             return self._readers[shard]
-        times = read_shard_times(self._directory)
+        times = read_shard_times(self.directory)
         reader = self._readers.get(shard)
         try:
             if reader is None:
-                reader = self._readers[shard] = ShardReader(self._directory / "shards" / f"{shard:04d}")
+                reader = self._readers[shard] = ShardReader(self.directory / "shards" / f"{shard:04d}")
             reader.catch_up()
-            self._check_definitions(reader)
-            self._join(shard, reader)
+            self.people_of(shard, reader)
         except ReadRefused:
             # What is there now may be another database under the old name: the next request opens it anew.
             dropped = self._readers.pop(shard, None)
@@ -212,12 +203,10 @@ class Shards:
         self._caught_ms[shard] = monotonic_ms()
         return reader
 
-    def _check_definitions(self, reader: ShardReader) -> None:
+    def people_of(self, shard: int, reader: Reading) -> People:
+        """The people of a shard, joined with the tables that are in force in it. Raises ``ReadRefused``."""
         if reader.get("meta", META_PLAN) != self.compiled.plan.fingerprint.encode():
             raise ReadRefused("the state is of other definitions than this service has loaded: start it again")
-
-    def _join(self, shard: int, reader: ShardReader) -> None:
-        """Joins a shard with the tables that are in force in it."""
         versions: Mapping[str, str] = {}
         if self.compiled.project.tables:
             value = reader.get("meta", META_WAREHOUSE)
@@ -229,8 +218,10 @@ class Shards:
             versions = in_force.versions
         known = self._people.get(shard)
         if known is not None and known[0] == versions:
-            return
+            return known[1]
         tables = self._open_tables(versions) if versions else {}
         if tables is None:
             raise ReadRefused("a snapshot of the warehouse that is in force is not there, or of another definition")
-        self._people[shard] = versions, People(self.compiled, tables)
+        people = People(self.compiled, tables)
+        self._people[shard] = versions, people
+        return people

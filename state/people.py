@@ -1,14 +1,14 @@
 """People as they are now, read from a shard's state beside the job.
 
 Owns: a profile as of its shard's log time: what is stored, with what time alone has changed since evaluated by the same
-compiled plan; and the members of an audience, corrected by those whose time has come and whose timers wait.
+compiled plan; and what time has changed of whom while timers wait.
 Invariants: nothing is written; an answer is what the reference says at ``as_of_ms``, never a mixture of two instants.
-Not here: reading bytes (state.reader), freshness (api.shards), the flow's own desk of profiles (flows.desk).
+Not here: reading bytes (state.reader), the members of an audience (state.members), freshness (api.shards), the flow's own desk of profiles (flows.desk).
 """
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -23,13 +23,10 @@ from opportune.profile import NEVER, Change, Profile, advance
 from state.keys import (
     PROFILE_BYTES,
     U16,
-    U32,
     U64,
-    decode_member,
     decode_membership,
     decode_timer,
     pack_member,
-    prefix_end,
 )
 from state.outlook import Outlook
 from state.person import person_state
@@ -142,42 +139,26 @@ class People:
         """All that is kept of a person, opened: for explanations and computed traits."""
         return person_state(self.compiled.plan, reader, profile_id, self.in_force)
 
-    def members(self, reader: Reading, audience: int, time_ms: int) -> Iterator[list[tuple[bytes, int, list[str]]]]:
-        """The members of an audience in a shard, in slices of (profile id, since_ms, identifiers), in order of profile id.
+    def corrected(self, reader: Reading, time_ms: int) -> dict[int, dict[bytes, int | None]]:
+        """What time has changed in a shard and no timer has fired yet.
+
+        Returns:
+            By audience number and profile id, since when it is a member; None: it no longer is.
 
         Raises:
             ReadRefused: the job is too far behind with its timers to correct what is stored.
         """
         overdue = self._overdue(reader, time_ms)
-        corrected: dict[bytes, int | None] = {}
-        heads: dict[bytes, bytes | None] = {}
+        corrected: dict[int, dict[bytes, int | None]] = {}
         for at in range(0, len(overdue), SLICE):
             part = overdue[at : at + SLICE]
-            heads.update(zip(part, reader.get_many("profiles", part), strict=True))
-        for profile_id, head in heads.items():
-            if head is not None:
-                profile, changed = self._now(reader, profile_id, head, time_ms)
-                if audience in changed:
-                    corrected[profile_id] = changed[audience] if audience in profile.members else None
-        prefix = U32(audience)
-        stored = (
-            (decode_member(key)[1], decode_membership(value)[0])
-            for key, value in reader.scan("members", prefix, prefix_end(prefix))
-        )
-        return self._merged(reader, stored, corrected)
-
-    def _merged(
-        self, reader: Reading, stored: Iterator[tuple[bytes, int]], corrected: dict[bytes, int | None]
-    ) -> Iterator[list[tuple[bytes, int, list[str]]]]:
-        kept = ((profile_id, since) for profile_id, since in stored if profile_id not in corrected)
-        more = ((profile_id, since) for profile_id, since in sorted(corrected.items()) if since is not None)
-        for source in (kept, more):
-            while part := list(islice(source, SLICE)):
-                heads = reader.get_many("profiles", [profile_id for profile_id, _ in part])
-                yield [
-                    (profile_id, since, decode_head(head).identifiers if head is not None else [])
-                    for (profile_id, since), head in zip(part, heads, strict=True)
-                ]
+            for profile_id, head in zip(part, reader.get_many("profiles", part), strict=True):
+                if head is not None:
+                    profile, changed = self._now(reader, profile_id, head, time_ms)
+                    for audience, since_ms in changed.items():
+                        inside = audience in profile.members
+                        corrected.setdefault(audience, {})[profile_id] = since_ms if inside else None
+        return corrected
 
     def _overdue(self, reader: Reading, time_ms: int) -> list[bytes]:
         keys = [key for key, _ in islice(reader.scan("timers", b"", U64(max(time_ms, 0))), OVERDUE_MAX + 1)]

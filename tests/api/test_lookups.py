@@ -5,14 +5,25 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import httpx
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 
 from api.keys import KEY_FILE, make_key, write_keys
-from api.schemas import ExplanationAnswer, LookupsAnswer, MembershipsAnswer, OneMembershipAnswer, ProfileAnswer
+from api.schemas import (
+    AudienceAnswer,
+    AudiencesAnswer,
+    ExplanationAnswer,
+    LookupsAnswer,
+    MembershipsAnswer,
+    OneMembershipAnswer,
+    ProfileAnswer,
+)
 from opportune.client import CallFailed, Client
 from opportune.clock import wall_clock_ms
 from opportune.errors import ReadRefused
@@ -163,14 +174,63 @@ def check_all_answers(address: str) -> None:
     too_many = httpx.post(f"{address}/v1/lookups", json={"identifiers": ["user_id:a"] * 101})
     assert too_many.status_code == 400
     check_client(address)
-    names = [each["name"] for each in httpx.get(f"{address}/v1/audiences").json()["audiences"]]
-    assert names == ["active", "free", "french", "gone"]
-    answer = httpx.get(f"{address}/v1/audiences/free/members")
+    check_audiences(address)
+    check_members(address)
+
+
+def check_audiences(address: str) -> None:
+    """What the audiences are."""
+    listed = httpx.get(f"{address}/v1/audiences").json()
+    AudiencesAnswer.model_validate(listed, strict=True)
+    assert [each["name"] for each in listed["audiences"]] == ["active", "free", "french", "gone"]
+    assert {each["name"]: each["members"] for each in listed["audiences"]}["free"] == 2
+    one = httpx.get(f"{address}/v1/audiences/french").json()
+    AudienceAnswer.model_validate(one, strict=True)
+    assert (one["definition"]["asks"], one["plan"]["evaluated_at"]) == ("the trait locale is fr", ["identify"])
+    assert one["last_hour"]["entered"] == 1
+    assert httpx.get(f"{address}/v1/audiences/none").status_code == 404
+
+
+def check_members(address: str) -> None:
+    """The same list in every format, whole, in pieces and from the middle."""
+    where = f"{address}/v1/audiences/free/members"
+    answer = httpx.get(where)
     members = [json.loads(line) for line in answer.text.splitlines()]
     assert {each["identifiers"][0] for each in members} == {"user_id:ada", "user_id:row"}
+    assert [each["profile_id"] for each in members] == sorted(each["profile_id"] for each in members)
     assert answer.headers["opportune-as-of"].startswith("0=")
-    table = httpx.get(f"{address}/v1/audiences/free/members", headers={"Accept": "text/csv"}).text
-    assert len(list(csv.DictReader(io.StringIO(table)))) == 2
+    read: dict[str, Callable[[bytes], Any]] = {
+        "text/csv": lambda body: [
+            {**row, "identifiers": row["identifiers"].split()} for row in csv.DictReader(io.StringIO(body.decode()))
+        ],
+        "application/vnd.apache.arrow.stream": lambda body: rows_of(pa.ipc.open_stream(body).read_all()),
+        "application/vnd.apache.parquet": lambda body: rows_of(pa.parquet.read_table(io.BytesIO(body))),
+    }
+    for accept, rows in read.items():
+        assert rows(httpx.get(where, headers={"Accept": accept}).content) == members, accept
+    assert httpx.get(where, headers={"Accept": "image/png"}).status_code == 406
+    assert httpx.get(where, params={"fields": "profile_id"}).text.splitlines()[0].count(":") == 1
+    first = httpx.get(where, params={"limit": 1})
+    assert [json.loads(line) for line in first.text.splitlines()] == members[:1]
+    for cursor in (
+        first.headers["opportune-cursor"],
+        f"{answer.headers['opportune-cursor']}.{members[0]['profile_id']}",
+    ):
+        rest = httpx.get(where, params={"limit": 5, "cursor": cursor})
+        assert [json.loads(line) for line in rest.text.splitlines()] == members[1:]
+        assert "opportune-cursor" not in rest.headers
+        assert rest.headers["opportune-as-of"] in (first.headers["opportune-as-of"], answer.headers["opportune-as-of"])
+    for params, status in (
+        ({"cursor": "x"}, 400),
+        ({"cursor": "A" * 12}, 410),
+        ({"fields": "x"}, 400),
+        ({"limit": 0}, 422),
+    ):
+        assert httpx.get(where, params=params).status_code == status, params
+
+
+def rows_of(table: Any) -> list[dict[str, Any]]:
+    return [{**row, "since": iso_text(int(row["since"].timestamp() * 1000))} for row in table.to_pylist()]
 
 
 def check_client(address: str) -> None:
