@@ -17,6 +17,7 @@ from api import problems
 from api.access import Access
 from api.changes.routes import changes_routes
 from api.changes.service import Changes
+from api.collections import Collections
 from api.collector.producer import EventProducer
 from api.collector.refusals import Refusals
 from api.collector.routes import Collector, collector_routes
@@ -25,12 +26,16 @@ from api.listings import Listings
 from api.metrics import Counters
 from api.problems import Problem
 from api.routes.audiences import audience_routes
+from api.routes.collections import collection_routes
 from api.routes.explanations import explanation_routes
 from api.routes.lookups import lookup_routes
 from api.routes.members import member_routes
 from api.settings import ServeSettings
 from api.shards import Shards
 from opportune.clock import Clock, monotonic_ms, wall_clock_ms
+
+WAREHOUSE = "warehouse"
+"""Of the snapshots, below the state directory."""
 
 
 def make_app(
@@ -52,6 +57,7 @@ def make_app(
         changes: the live stream, not started; None without look-ups.
     """
     listings = Listings(shards, shards.directory) if shards is not None else None
+    collections = Collections(shards, shards.directory / WAREHOUSE) if shards is not None else None
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -64,9 +70,9 @@ def make_app(
             await changes.close()
         if producer is not None:
             producer.close()
-        if shards is not None and listings is not None:
-            listings.close()
-            shards.close()
+        for part in (collections, listings, shards):
+            if part is not None:
+                part.close()
 
     app = FastAPI(title="Opportune", version="0.1.0", lifespan=lifespan, redoc_url=None)
     problems.install(app)
@@ -76,6 +82,8 @@ def make_app(
         app.include_router(lookup_routes(shards, access, counters))
         app.include_router(explanation_routes(shards, access))
         assert listings is not None, "made with the shards"
+        assert collections is not None, "likewise"
+        app.include_router(collection_routes(shards, collections, access))
         app.include_router(audience_routes(shards, listings, access, changes.hub if changes is not None else None))
         app.include_router(member_routes(shards, listings, access))
     if changes is not None and shards is not None:

@@ -166,6 +166,53 @@ class AudiencesAnswer(BaseModel):
     audiences: list[AudienceAnswer]
 
 
+class Version(BaseModel):
+    """Which rows an answer is of."""
+
+    version: str = Field(examples=["1767268800000"])
+    refreshed: str = Field(description="when the source was read", examples=["2026-01-01T12:00:00.000Z"])
+
+
+class CollectionAnswer(Version):
+    """A table of the project."""
+
+    name: str = Field(examples=["customers"])
+    namespace: str = Field(description="what kind of identifier its key is", examples=["user_id"])
+    key: str = Field(description="the key column", examples=["user_id"])
+    columns: dict[str, str] = Field(examples=[{"plan": "string", "country": "string"}])
+    indexes: list[str] = Field(examples=[["country"]])
+    rows: int
+
+
+class CollectionsAnswer(BaseModel):
+    """The tables of the project."""
+
+    collections: list[CollectionAnswer]
+
+
+class Row(BaseModel):
+    """A row: its key, and the columns that have a value."""
+
+    key: str = Field(examples=["ada"])
+    row: dict[str, Any] = Field(examples=[{"plan": "free", "country": "FR"}])
+
+
+class RowAnswer(Version, Row):
+    """The row of a key."""
+
+    collection: str
+
+
+class RowsAnswer(Version):
+    """The rows with a value."""
+
+    collection: str
+    rows: list[Row]
+    next: str | None = Field(
+        None, description="cursor of the next page; missing on the last", examples=["1767268800000-99"]
+    )
+
+
 class ProblemAnswer(BaseModel):
     """RFC 9457."""
 

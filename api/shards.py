@@ -176,6 +176,11 @@ class Shards:
             return "the job has not written here what the position says"
         return f"the job is {self.clock() - time_ms} ms behind, more than min_freshness_ms allows"
 
+    async def in_force(self, shard: int) -> Mapping[str, str]:
+        """The versions of the warehouse tables that are in force in a shard. Raises ``ReadRefused``."""
+        await self.fresh(shard)
+        return self._people[shard][0]
+
     def check(self) -> None:
         """Raises ``ReadRefused`` where some shard cannot answer."""
         for shard in range(self.count):

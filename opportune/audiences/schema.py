@@ -343,6 +343,7 @@ class Table(msgspec.Struct, frozen=True):
         origin: None: a local file.
         refresh_ms: how long after a refresh the next one begins; None: only when it is asked for.
         guard: what a refresh may do unasked.
+        indexes: columns by whose values the API finds rows.
     """
 
     name: str
@@ -354,6 +355,7 @@ class Table(msgspec.Struct, frozen=True):
     origin: Origin | None = None
     refresh_ms: int | None = None
     guard: Guard = Guard()
+    indexes: tuple[str, ...] = ()
 
 
 def meaning(node: Condition) -> Condition:

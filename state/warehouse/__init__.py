@@ -1,5 +1,6 @@
 """Warehouse tables: snapshots of what the warehouse knows, looked up by profile id."""
 
+from state.warehouse.collection import Collection
 from state.warehouse.columns_known import columns_or_kept
 from state.warehouse.differences import Difference, Figures, difference, figures
 from state.warehouse.loading import columns_of, load_table
@@ -13,6 +14,7 @@ from state.warehouse.values import Value
 
 __all__ = [
     "VERSION_DIGITS",
+    "Collection",
     "Difference",
     "Figures",
     "Last",

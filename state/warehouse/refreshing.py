@@ -29,6 +29,7 @@ from state.warehouse.differences import Figures, figures
 from state.warehouse.guard import objection
 from state.warehouse.loading import prepare
 from state.warehouse.manifest import ROWS, Manifest, checksum, read_manifest, write_manifest
+from state.warehouse.secondary import build_indexes
 from state.warehouse.secrets import masked
 from state.warehouse.shelf import Last, Outcome, Shelf
 from state.warehouse.snapshot import open_snapshot
@@ -128,6 +129,7 @@ class Refresher:
             done = self._judge(new, manifest, unguarded=unguarded)
             if dry_run or done.outcome == "unchanged":
                 return done
+            build_indexes(new, self.table.indexes)
             self.on_point("before_publish")
             self.shelf.publish(new, done.manifest)
             self.on_point("published")

@@ -39,15 +39,16 @@ class Written(NamedTuple):
 
 
 def kept_columns(table: Table, used: list[str]) -> dict[str, ValueType | None]:
-    """The columns that a snapshot keeps: those that definitions use and those that warehouse.yml declares."""
-    names = sorted({*used, *table.columns} - {table.key})
-    names += [table.key] if table.key in used else []
+    """The columns that a snapshot keeps: those that definitions use and those that warehouse.yml declares or indexes."""
+    names = sorted({*used, *table.columns, *table.indexes} - {table.key})
+    names += [table.key] if table.key in (*used, *table.indexes) else []
     return {name: table.columns.get(name) for name in names}
 
 
 def definition_of(table: Table, kept: dict[str, ValueType | None]) -> str:
     """A fingerprint of what decides the content of a snapshot beside the source."""
-    return fingerprint((table.key, table.namespace, table.order_by, sorted(kept.items())))
+    decides: list[object] = [table.key, table.namespace, table.order_by, sorted(kept.items())]
+    return fingerprint((*decides, *([sorted(table.indexes)] if table.indexes else [])))
 
 
 def write_table(
