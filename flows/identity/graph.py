@@ -21,8 +21,10 @@ from flows.identity.letters import (
     LETTERS,
     Accept,
     Claim,
+    Claims,
     Conflict,
     Granted,
+    Grants,
     Letter,
     Lost,
     Meet,
@@ -31,11 +33,11 @@ from flows.identity.letters import (
     Suit,
     decode,
     encode,
-    kind_of,
 )
 from flows.identity.limits import Limits
 from flows.identity.merging import absorb, forget_turns, freeze, leave, state_of, thaw
 from flows.identity.notes import Notes
+from flows.identity.outgoing import Outgoing
 from flows.identity.parts import Parts
 from flows.mail import Piece
 from opportune.identity import digest_of, shard_of
@@ -73,6 +75,8 @@ class Graph:
         self.notes = Notes(actor.store)
         self.forwarding = Forwarding(actor, shards)
         self.parts = Parts(actor.store)
+        self.outgoing = Outgoing(actor.mailbox, self.parts, self.forwarding, shards)
+        self.send = self.outgoing.send
         self.noted: list[tuple[Profile, Any]] = []
         self.moves: dict[bytes, bytes] = {}
         self.merged: dict[bytes, bytes] = {}
@@ -100,23 +104,8 @@ class Graph:
 
     def save(self, write: Write) -> None:
         """Everything that is to be said is said, and what changed beside the heads is in the write."""
-        for receiver in list(self.forwarding.leaving):
-            self._flush(receiver)
+        self.outgoing.end()
         self.notes.save(write)
-
-    def send(self, letter: Letter) -> None:
-        """To the shard of its profile or identifier, behind all that was sent there."""
-        receiver = shard_of(digest_of(letter.suit.text) if isinstance(letter, Claim) else letter.to, self.shards)
-        self._flush(receiver)
-        self._post(receiver, letter)
-
-    def _flush(self, receiver: int) -> None:
-        for forward in self.forwarding.take(receiver):
-            self._post(receiver, forward)
-
-    def _post(self, receiver: int, letter: Letter) -> None:
-        for kind, body in self.parts.cut(kind_of(letter), encode(letter)):
-            self.actor.mailbox.send(receiver, kind, body)
 
     def _letter(self, piece: Piece, _: Write) -> bool:
         self.handle(piece.kind, decode(piece.kind, piece.body))
@@ -141,8 +130,21 @@ class Graph:
         self.forwarding.apply()
         self.join()
         if kind == "claim":
-            self._claim(letter)
-            return
+            self._claim(letter.suit, take=letter.take)
+        elif kind == "claims":
+            self.actor.desk.load([digest_of(suit.text) for suit in letter.suits])
+            for suit in letter.suits:
+                self._claim(suit, take=False)
+        elif kind == "grants":
+            ids = [granted.to for granted in letter.granted]
+            self.actor.desk.load(ids)
+            self.notes.load(ids)
+            for granted in letter.granted:
+                self._answer("granted", granted)
+        else:
+            self._answer(kind, letter)
+
+    def _answer(self, kind: str, letter: Letter) -> None:
         profile = self.profile(letter.to)
         if profile.fate & MOVED:
             assert profile.into is not None, "a moved profile says where to"
@@ -167,18 +169,18 @@ class Graph:
 
     def _join(self, profile: Profile, event: Any, other: Person) -> None:
         text, person = other.text, event.person
-        if text in profile.identifiers:
-            other.owner = None if person.addressed else person
-            return
-        other.owner = None
-        if text in profile.pending or self._is_settled(profile, text):
+        other.owner = None if person.addressed else person
+        if text in profile.identifiers or text in profile.pending or self._is_settled(profile, text):
             return
         self.actor.desk.touch(profile)
         if not self.limits.has_room([*profile.identifiers, *profile.pending], text):
+            other.owner = None
             self._tell(profile, "refused", text)
             return
         profile.pending = [*profile.pending, text]
-        self.send(Claim(replace(self.suit(profile, text), now=max(profile.now, event.arrival)), take=False))
+        strong = self.limits.strong(profile.identifiers)
+        suit = Suit(text, profile.id, profile.rank, strong, b"", 0, max(profile.now, event.arrival))
+        self.outgoing.gather(other.id, Claims, suit)
 
     def _is_settled(self, profile: Profile, text: str) -> bool:
         """Whether a claim was in conflict, and would be again."""
@@ -191,13 +193,12 @@ class Graph:
         counts = self.actor.counts
         counts[word] = counts.get(word, 0) + 1
 
-    def _claim(self, letter: Claim) -> None:
+    def _claim(self, suit: Suit, *, take: bool) -> None:
         """An identifier is claimed: it is free, or the claimer's, or changes hands, or its profile has to be met."""
-        suit = letter.suit
         head = self.profile(digest_of(suit.text))
         owner = head.founder if head.fate & ELSEWHERE else head.id if head.now or head.fate else None
         turn = head.turns.get(suit.text, 0)
-        if owner is None or (letter.take and owner == suit.seen):
+        if owner is None or (take and owner == suit.seen):
             if owner is not None:
                 turn += 1
                 head.turns = {**head.turns, suit.text: turn}
@@ -207,7 +208,7 @@ class Graph:
             head.founder = owner = suit.claimer
             self.moved(head.id, suit.claimer)
         if owner == suit.claimer:
-            self.send(Granted(suit.claimer, suit.text, turn))
+            self.outgoing.gather(suit.claimer, Grants, Granted(suit.claimer, suit.text, turn))
         else:
             self.send(
                 Meet(owner, suit.claimer, suit.rank, suit.strong, replace(suit, seen=owner, turn=turn), claiming=False)
@@ -249,6 +250,7 @@ class Graph:
         forget_turns(profile)
         if text in profile.identifiers:
             profile.identifiers = [other for other in profile.identifiers if other != text]
+            self.actor.on_lost(text)
             self._tell(profile, "lost", text)
 
     def _meet(self, profile: Profile, letter: Meet) -> None:

@@ -48,12 +48,24 @@ class Claim(_Body, array_like=True, frozen=True, gc=False):
     take: bool
 
 
+class Claims(_Body, array_like=True, frozen=True, gc=False):
+    """To one shard: many profiles have each seen an identifier there; each is a ``Claim`` that takes nothing."""
+
+    suits: list[Suit]
+
+
 class Granted(_Body, array_like=True, frozen=True, gc=False):
     """To the claimer: the identifier is its own; it has changed hands ``turn`` times."""
 
     to: bytes
     text: str
     turn: int
+
+
+class Grants(_Body, array_like=True, frozen=True, gc=False):
+    """To one shard: what is granted to profiles there."""
+
+    granted: list[Granted]
 
 
 class Lost(_Body, array_like=True, frozen=True, gc=False):
@@ -162,7 +174,8 @@ class Forward(_Body, array_like=True, frozen=True, gc=False):
 Letter: TypeAlias = Any
 """One of the bodies."""
 LETTERS: dict[str, type[Any]] = {
-    kind.__name__.lower(): kind for kind in (Claim, Granted, Lost, Meet, Offer, Accept, Refuse, Conflict, Forward)
+    kind.__name__.lower(): kind
+    for kind in (Claim, Claims, Granted, Grants, Lost, Meet, Offer, Accept, Refuse, Conflict, Forward)
 }
 """By the kind of mail."""
 T = TypeVar("T")

@@ -9,6 +9,8 @@ Not here: what the mail says (flows.identity.letters), features (flows.desk).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 
 from state.keys import U16
@@ -78,6 +80,13 @@ class Notes:
             value = self._store.get("profiles", profile + U16(HISTORY))
             history = self._history[profile] = History() if value is None else decode_history(value)
         return history
+
+    def load(self, profiles: Iterable[bytes]) -> None:
+        """Reads the histories of many profiles together."""
+        lacking = [profile for profile in dict.fromkeys(profiles) if profile not in self._history]
+        values = self._store.get_many("profiles", [profile + U16(HISTORY) for profile in lacking])
+        for profile, value in zip(lacking, values, strict=True):
+            self._history[profile] = History() if value is None else decode_history(value)
 
     def tell(self, profile: bytes, now: int, word: str, about: str) -> None:
         """Adds to the history of a profile."""

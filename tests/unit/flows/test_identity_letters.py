@@ -13,9 +13,11 @@ from flows.identity.letters import (
     LETTERS,
     Accept,
     Claim,
+    Claims,
     Conflict,
     Forward,
     Granted,
+    Grants,
     Lost,
     Meet,
     Offer,
@@ -41,7 +43,9 @@ STATE = State(
 )
 LETTER = [
     Claim(SUIT, take=True),
+    Claims([SUIT, SUIT]),
     Granted(ONE, "anonymous_id:d1", 4),
+    Grants([Granted(ONE, "anonymous_id:d1", 4)]),
     Lost(OTHER, "anonymous_id:d1", 4),
     Meet(OTHER, ONE, 1, ["email:x"], SUIT, claiming=False),
     Offer(ONE, STATE, SUIT, claiming=True),
