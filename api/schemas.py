@@ -220,3 +220,4 @@ class ProblemAnswer(BaseModel):
     title: str
     status: int
     detail: str
+    freshness: Freshness | None = Field(None, description="of no_such_person")

@@ -71,6 +71,12 @@ class Found(msgspec.Struct, frozen=True):
     at: Located
     person: Person | None
 
+    @property
+    def time_ms(self) -> int:
+        """Log time up to which the answer has everything, exclusive."""
+        person, time_ms = self.person, self.at.time_ms
+        return min(time_ms, person.as_of_ms + 1) if person is not None and person.frozen else time_ms
+
 
 class Shards:
     """All shards of a project.
@@ -126,10 +132,14 @@ class Shards:
         while True:
             at = await self.locate(namespace, value, wanted)
             person = at.people.find(at.reader, at.profile, at.time_ms, until_of)
-            if person is None or person.version >= wanted.version:
-                return Found(at, person)
+            found = Found(at, person)
+            young = wanted.age_ms_max is None or self.clock() - found.time_ms <= wanted.age_ms_max
+            # Of who is frozen an earlier answer may have told what time has done since.
+            seen = person is None or (person.version >= wanted.version and not (person.frozen and wanted.writes))
+            if young and seen:
+                return found
             if monotonic_ms() >= waited_until:
-                raise ReadRefused("the job has not made a change of this version that is seen here")
+                raise ReadRefused(self._not_yet(found, young=young))
             await asyncio.sleep(PAUSE_S)
 
     async def locate(self, namespace: str, value: str, wanted: AsFresh = ANY) -> Located:
@@ -171,6 +181,11 @@ class Shards:
                 self._caught_ms.pop(shard, None)
             await asyncio.sleep(PAUSE_S)
 
+    def _not_yet(self, found: Found, *, young: bool) -> str:
+        if young:
+            return "the job has not made that change where it is seen here, or the profile is being merged"
+        return self._late(found.time_ms, young=False)
+
     def _late(self, time_ms: int, *, young: bool) -> str:
         if young:
             return "the job has not written here what the position says"
@@ -200,11 +215,13 @@ class Shards:
             self.people_of(shard, reader)
         except ReadRefused:
             # What is there now may be another database under the old name: the next request opens it anew.
+            self._times.pop(shard, None)
             dropped = self._readers.pop(shard, None)
             if dropped is not None:
                 dropped.close()
             raise
-        self._times[shard] = times.get(shard, 0)
+        # A job that starts anew tells its time from the beginning; what was in the state stays in it.
+        self._times[shard] = max(times.get(shard, 0), self._times.get(shard, 0))
         self._caught_ms[shard] = monotonic_ms()
         return reader
 

@@ -9,7 +9,7 @@ Not here: calls that end (opportune.client).
 from __future__ import annotations
 
 import http.client
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 
 import msgspec
 
@@ -67,6 +67,10 @@ class Changes:
         self._decode = msgspec.json.Decoder(MembershipChange).decode
 
     def __iter__(self) -> Iterator[MembershipChange]:
+        return self.follow()
+
+    def follow(self) -> Generator[MembershipChange, None, None]:
+        """As iteration does; ``close`` of what is returned ends the connection."""
         while True:
             try:
                 for event in events_of(self._connect(self.position)):

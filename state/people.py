@@ -19,7 +19,7 @@ from opportune.audiences.plan import TRAITS
 from opportune.compiled import Compiled
 from opportune.decode import decode_traits
 from opportune.errors import ReadRefused
-from opportune.profile import NEVER, Change, Profile, advance
+from opportune.profile import FROZEN, NEVER, Change, Profile, advance
 from state.keys import (
     PROFILE_BYTES,
     U16,
@@ -57,6 +57,7 @@ class Person(msgspec.Struct, frozen=True):
         traits: those that some condition reads.
         attributes: the warehouse columns that some condition reads, by ``table.column``.
         version: of the last membership change that the job has made.
+        frozen: the profile is on its way into another one; what came since ``as_of_ms`` waits for it there.
     """
 
     id: bytes
@@ -66,6 +67,7 @@ class Person(msgspec.Struct, frozen=True):
     traits: dict[str, Any]
     attributes: dict[str, Any]
     version: int = 0
+    frozen: bool = False
 
 
 class _Groups(dict[int, Any]):
@@ -99,7 +101,7 @@ class People:
     def find(
         self, reader: Reading, profile_id: bytes, time_ms: int, until_of: Container[str] | None = None
     ) -> Person | None:
-        """A person as of the shard's time, or of their own last event where that is later.
+        """A person as of the shard's time, or of their own last event where that is later, or where they are frozen.
 
         Args:
             reader: of the shard, caught up after ``time_ms`` was learnt.
@@ -128,12 +130,15 @@ class People:
         # An evaluation leaves them decoded.
         decoded = raw if isinstance(raw, dict) else decode_traits(raw) if raw else {}
         traits = {name: trait[1] for name, trait in decoded.items() if trait[1] is not None}
-        as_of_ms, attributes = max(time_ms - 1, profile.now), self._attributes(profile)
+        frozen = bool(profile.fate & FROZEN)
+        as_of_ms = profile.now if frozen else max(time_ms - 1, profile.now)
+        attributes = self._attributes(profile)
         wanted = [number for number in stored if until_of is None or self.names[number] in until_of]
         ends = self._outlook.ends(profile, wanted) if profile.due != NEVER and wanted else {}
         memberships = [Membership(self.names[number], at, ends.get(number)) for number, at in since_ms.items()]
         memberships.sort(key=lambda one: one.audience)
-        return Person(profile_id, as_of_ms, profile.identifiers, memberships, traits, attributes, profile.version)
+        who = profile.identifiers
+        return Person(profile_id, as_of_ms, who, memberships, traits, attributes, profile.version, frozen)
 
     def state(self, reader: Reading, profile_id: bytes) -> PersonState | None:
         """All that is kept of a person, opened: for explanations and computed traits."""
@@ -176,7 +181,8 @@ class People:
         rows = [table.lookup([profile_id])[0] for table in self.tables]
         profile.row = rows[0] if len(rows) == 1 else tuple(rows) if rows else None
         out: list[Change] = []
-        if profile.due < time_ms:
+        # One that is on its way into another profile stays as it was: its events and its time go on there.
+        if profile.due < time_ms and not profile.fate & FROZEN:
             advance(profile, time_ms, out, self.compiled.program.evaluate)
         return profile, {audience: at for _, audience, _, at, _ in out}
 

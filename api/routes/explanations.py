@@ -43,7 +43,7 @@ def explanation_routes(shards: Shards, access: Access) -> APIRouter:
         at, person = found.at, found.person
         state = at.people.state(at.reader, at.profile) if person is not None else None
         if person is None or state is None:
-            raise unknown()
+            raise unknown(shards, found)
         fresh = age(shards, found)
         explained = await asyncio.to_thread(Explainer(plan, state).explain, audience, person.as_of_ms)
         tree = encode(explained)

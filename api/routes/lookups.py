@@ -56,7 +56,7 @@ def lookup_routes(shards: Shards, access: Access, counters: Counters) -> APIRout
         found = await shards.find(*split(identity, identifier), wanted, until_of)
         counters.add("opportune_lookups_total", outcome="found" if found.person else "unknown")
         if found.person is None:
-            raise unknown()
+            raise unknown(shards, found)
         return found, found.person
 
     @router.get("/v1/profiles/{identifier}", response_model=ProfileAnswer)
@@ -194,7 +194,7 @@ def age(shards: Shards, found: Found) -> dict[str, Any]:
     """The freshness of an answer."""
     at = found.at
     as_of_ms = found.person.as_of_ms if found.person is not None else max(at.time_ms - 1, 0)
-    return freshness(at.shard, at.time_ms, iso_text(as_of_ms), shards.clock(), at.writes)
+    return freshness(at.shard, found.time_ms, iso_text(as_of_ms), shards.clock(), at.writes)
 
 
 def times_of(membership: Membership) -> dict[str, str]:
@@ -226,9 +226,10 @@ def plain(value: Any) -> Any:
     return iso_text(int(value)) if isinstance(value, InstantValue) else value
 
 
-def unknown() -> Problem:
-    """Nobody is known by an identifier."""
-    return Problem(404, "no_such_person", "nobody with this identifier is known")
+def unknown(shards: Shards, found: Found) -> Problem:
+    """Nobody is known by an identifier; which, too, is true as of an instant."""
+    more = {"freshness": age(shards, found)}
+    return Problem(404, "no_such_person", "nobody with this identifier is known", more=more)
 
 
 def no_such_audience() -> Problem:
