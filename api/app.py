@@ -12,8 +12,9 @@ from typing import Any
 
 import msgspec
 from fastapi import FastAPI, Request, Response
+from fastapi.responses import PlainTextResponse
 
-from api import problems
+from api import document, problems
 from api.access import Access
 from api.changes.routes import changes_routes
 from api.changes.service import Changes
@@ -27,8 +28,9 @@ from api.metrics import Counters
 from api.problems import Problem
 from api.routes.audiences import audience_routes
 from api.routes.collections import collection_routes
+from api.routes.erasures import Erasures, erasure_routes
 from api.routes.explanations import explanation_routes
-from api.routes.lookups import lookup_routes
+from api.routes.lookups import ERRORS, lookup_routes
 from api.routes.members import member_routes
 from api.settings import ServeSettings
 from api.shards import Shards
@@ -45,6 +47,7 @@ def make_app(
     shards: Shards | None = None,
     clock: Clock = wall_clock_ms,
     changes: Changes | None = None,
+    erasures: Erasures | None = None,
 ) -> FastAPI:
     """The application.
 
@@ -55,6 +58,7 @@ def make_app(
         shards: the state that look-ups read; None without look-ups.
         clock: wall clock, milliseconds.
         changes: the live stream, not started; None without look-ups.
+        erasures: takes requests to forget somebody; None without look-ups.
     """
     listings = Listings(shards, shards.directory) if shards is not None else None
     collections = Collections(shards, shards.directory / WAREHOUSE) if shards is not None else None
@@ -70,12 +74,13 @@ def make_app(
             await changes.close()
         if producer is not None:
             producer.close()
-        for part in (collections, listings, shards):
+        for part in (collections, listings, shards, erasures):
             if part is not None:
                 part.close()
 
     app = FastAPI(title="Opportune", version="0.1.0", lifespan=lifespan, redoc_url=None)
     problems.install(app)
+    document.install(app)
     access, counters, refusals = Access(keyring, monotonic_ms), Counters(), Refusals()
     _own_routes(app, access, counters, refusals, producer, shards, changes)
     if shards is not None:
@@ -88,6 +93,8 @@ def make_app(
         app.include_router(member_routes(shards, listings, access))
     if changes is not None and shards is not None:
         app.include_router(changes_routes(changes.hub, shards.compiled.project, access))
+    if erasures is not None and shards is not None:
+        app.include_router(erasure_routes(erasures, shards.compiled.project.identity, access))
     if producer is not None:
         app.include_router(collector_routes(Collector(access, producer, settings, counters, refusals, clock)))
     return app
@@ -107,7 +114,7 @@ def _own_routes(
         """The process is alive."""
         return {"status": "ok"}
 
-    @app.get("/readyz", tags=["service"])
+    @app.get("/readyz", tags=["service"], responses=ERRORS)
     async def readyz() -> dict[str, Any]:
         """Every part can answer."""
         if producer is not None and not producer.partitions:
@@ -116,7 +123,7 @@ def _own_routes(
             shards.check()
         return {"status": "ready"}
 
-    @app.get("/metrics", tags=["service"])
+    @app.get("/metrics", tags=["service"], response_class=PlainTextResponse)
     async def metrics() -> Response:
         """Counters, as Prometheus reads them."""
         gauges: dict[str, float] = {}
@@ -127,7 +134,7 @@ def _own_routes(
             gauges |= changes.gauges()
         return Response(counters.text(gauges), media_type="text/plain; version=0.0.4")
 
-    @app.get("/v1/refusals", tags=["collector"])
+    @app.get("/v1/refusals", tags=["collector"], responses=ERRORS)
     async def last_refusals(request: Request) -> Response:
         """What the collector of this process refused lately; scope admin."""
         access.check(request, "admin")

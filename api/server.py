@@ -8,6 +8,7 @@ Not here: the application (api.app), what may be listened on (opportune.cli.serv
 from __future__ import annotations
 
 import resource
+import socket
 from collections.abc import Callable
 from types import FrameType
 
@@ -30,7 +31,14 @@ class _Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
-def serve_http(app: FastAPI, host: str, port: int, log_level: str, on_stop: Callable[[], None]) -> None:
+def serve_http(
+    app: FastAPI,
+    host: str,
+    port: int,
+    log_level: str,
+    on_stop: Callable[[], None],
+    sockets: list[socket.socket] | None = None,
+) -> bool:
     """Serves until SIGTERM or Ctrl-C.
 
     Args:
@@ -39,6 +47,10 @@ def serve_http(app: FastAPI, host: str, port: int, log_level: str, on_stop: Call
         port: 0 takes a free one.
         log_level: in lower case.
         on_stop: called in a signal handler when the end is asked for.
+        sockets: that listen already; None: it makes its own.
+
+    Returns:
+        Whether it has served at all.
     """
     config = uvicorn.Config(
         app,
@@ -53,7 +65,9 @@ def serve_http(app: FastAPI, host: str, port: int, log_level: str, on_stop: Call
         server_header=False,
     )
     _take_room()
-    _Server(config, on_stop).run()
+    server = _Server(config, on_stop)
+    server.run(sockets)
+    return bool(server.started)
 
 
 def _take_room() -> None:

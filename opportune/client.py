@@ -105,6 +105,19 @@ class _Audiences(msgspec.Struct):
     audiences: list[Audience]
 
 
+class Erasure(msgspec.Struct, frozen=True):
+    """How far a request to forget somebody has come; docs/api.md says what each field means."""
+
+    request: str
+    state: str
+    requested_at: str
+    completed_at: str | None
+    profiles: int
+    suppressed_until: str
+    message_ids_until: str
+    dead_letters_until: str
+
+
 class _Member(msgspec.Struct):
     member: bool
 
@@ -297,6 +310,14 @@ class Client:
             if error.kind == missing:
                 return None
             raise
+
+    def forget(self, *identifiers: str) -> Erasure:
+        """Asks that whoever has these identifiers be forgotten; ``erasure`` says how far that has come. Raises as ``person``."""
+        return self._call("/v1/erasures", Erasure, {"identifiers": list(identifiers)}, {})
+
+    def erasure(self, request: str) -> Erasure:
+        """How far an earlier request has come. Raises as ``person``."""
+        return self._call(f"/v1/erasures/{quote(request, safe='')}", Erasure, None, {})
 
     def _call(self, path: str, answer: type[T], body: Any, asked: Mapping[str, Any]) -> T:
         content, _ = self._fetch(path, body, asked, "application/json")

@@ -31,9 +31,10 @@ from state.keys import (
 from state.outlook import Outlook
 from state.person import person_state
 from state.store import Reading
-from state.warehouse import WarehouseTable
+from state.warehouse import WarehouseTable, rows_of
 
 decode_head = msgspec.msgpack.Decoder(Profile).decode
+decode_group = msgspec.msgpack.Decoder(list[Any]).decode
 OVERDUE_MAX = 50_000
 SLICE = 500
 
@@ -58,6 +59,7 @@ class Person(msgspec.Struct, frozen=True):
         attributes: the warehouse columns that some condition reads, by ``table.column``.
         version: of the last membership change that the job has made.
         frozen: the profile is on its way into another one; what came since ``as_of_ms`` waits for it there.
+        approximate: the audiences that a feature beyond its exact bound takes part in, whether the person is in or not.
     """
 
     id: bytes
@@ -68,6 +70,7 @@ class Person(msgspec.Struct, frozen=True):
     attributes: dict[str, Any]
     version: int = 0
     frozen: bool = False
+    approximate: list[str] = []
 
 
 class _Groups(dict[int, Any]):
@@ -131,6 +134,7 @@ class People:
         decoded = raw if isinstance(raw, dict) else decode_traits(raw) if raw else {}
         traits = {name: trait[1] for name, trait in decoded.items() if trait[1] is not None}
         frozen = bool(profile.fate & FROZEN)
+        approximate = self._approximate(reader, profile)
         as_of_ms = profile.now if frozen else max(time_ms - 1, profile.now)
         attributes = self._attributes(profile)
         wanted = [number for number in stored if until_of is None or self.names[number] in until_of]
@@ -138,11 +142,20 @@ class People:
         memberships = [Membership(self.names[number], at, ends.get(number)) for number, at in since_ms.items()]
         memberships.sort(key=lambda one: one.audience)
         who = profile.identifiers
-        return Person(profile_id, as_of_ms, who, memberships, traits, attributes, profile.version, frozen)
+        return Person(profile_id, as_of_ms, who, memberships, traits, attributes, profile.version, frozen, approximate)
 
     def state(self, reader: Reading, profile_id: bytes) -> PersonState | None:
         """All that is kept of a person, opened: for explanations and computed traits."""
         return person_state(self.compiled.plan, reader, profile_id, self.in_force)
+
+    def _approximate(self, reader: Reading, profile: Profile) -> list[str]:
+        approximations, groups = self.compiled.approximations, profile.groups
+        if not approximations.groups:
+            return []
+        unread = [number for number in approximations.groups if groups.get(number).__class__ is not list]
+        values = reader.get_many("profiles", [profile.id + U16(number) for number in unread])
+        opened = {number: decode_group(value) for number, value in zip(unread, values, strict=True) if value}
+        return [name for number, name in enumerate(self.names) if approximations.of(number, {**groups, **opened})]
 
     def corrected(self, reader: Reading, time_ms: int) -> dict[int, dict[bytes, int | None]]:
         """What time has changed in a shard and no timer has fired yet.
@@ -178,8 +191,7 @@ class People:
         profile.id = profile_id
         profile.groups = _Groups(reader, profile_id)
         profile.dirty = set()
-        rows = [table.lookup([profile_id])[0] for table in self.tables]
-        profile.row = rows[0] if len(rows) == 1 else tuple(rows) if rows else None
+        (profile.row,) = rows_of(self.tables, [profile])
         out: list[Change] = []
         # One that is on its way into another profile stays as it was: its events and its time go on there.
         if profile.due < time_ms and not profile.fate & FROZEN:

@@ -181,6 +181,8 @@ def told(shards: Shards, found: Found, person: Person, chosen: set[str]) -> dict
         answer["computed_traits"] = computed_traits(shards, found.at, person)
     if "attributes" in chosen:
         answer["attributes"] = person.attributes
+    if person.approximate:
+        answer["approximate"] = person.approximate
     answer["freshness"] = age(shards, found)
     return answer
 
