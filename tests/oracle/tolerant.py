@@ -190,7 +190,8 @@ def outside(log: Log, changes: list[Change], last_ms: int) -> list[str]:
     rows_ms = last_ms if log.first_ms is None else log.first_ms
     found: list[str] = []
     for profile, person in log.people.items():
-        theirs = sorted(change for change in changes if change.profile == profile.hex())
+        # An instant that was handed over in two parts may have two changes of one audience.
+        theirs = sorted((one for one in changes if one.profile == profile.hex()), key=lambda one: one.version)
         found += _of_person(log.definitions, person, theirs, rows_ms, last_ms)
     return found
 
