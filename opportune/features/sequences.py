@@ -23,6 +23,7 @@ from opportune.profile import NEVER
 
 KEYS_SWEPT = 64
 """Values of ``by`` that the window has left are let go whenever this many came new."""
+FIRSTS_LOOKED_AT = 100
 SCANNED_MAX = 32
 """With more entries than this, all steps are looked for in one pass."""
 
@@ -125,6 +126,34 @@ class Sequence:
         if newest is None:
             return False, NEVER
         return True, end if end != NEVER or self.ever else newest + self.windowed.ms
+
+    def furthest(self, cell: list[Any], now: int, around: Any) -> tuple[Code | None, list[int]]:
+        """For people: the longest beginning of the sequence inside the window, of which value of ``by`` and at which instants.
+
+        Of several the latest one; of very many entries only the newest first steps are looked at.
+        """
+        start, _ = self.windowed.start(now, around)
+        best: tuple[int, int, str] = (0, 0, "")
+        found: tuple[Code | None, list[int]] = None, []
+        for key, (times, masks) in cell[0].items() if cell else ():
+            firsts = [place for place in range(first_inside(times, start), len(times)) if masks[place] & 1]
+            for first in firsts[-FIRSTS_LOOKED_AT:]:
+                reached = self._reached(times, masks, first)
+                if (len(reached), reached[0], repr(key)) > best:
+                    best, found = (len(reached), reached[0], repr(key)), (key, reached)
+        return found
+
+    def _reached(self, times: list[int], masks: list[int], first: int) -> list[int]:
+        """The instants of the steps that follow a first event, each the earliest that can be."""
+        reached, place = [times[first]], first
+        for step in range(1, self.steps):
+            place = bisect_left(times, reached[-1] + self.step_ms, place)
+            while place < len(times) and not masks[place] >> step & 1:
+                place += 1
+            if place == len(times) or (self.span_ms is not None and times[place] - times[first] >= self.span_ms):
+                break
+            reached.append(times[place])
+        return reached
 
     def _latest(self, rows: list[list[int]], at: int) -> int | None:
         """The latest instant, from a place on, with which a sequence begins; None where there is none."""

@@ -205,7 +205,7 @@ def _of_person(
     in_force = [each.at_ms for each in rows if each.at_ms is not None]
     start_ms = min(in_force) if person.founded_ms is None else person.founded_ms
     had = {str(number): each.row for number, each in enumerate(rows) if each.row is not None}
-    instants = {event.now_ms for event in events} | {change.at for change in changes}
+    instants = {event.now_ms for event in events} | {change.at for change in changes} | set(in_force)
     instants |= set(instants_of_time(definitions, events, had, start_ms, last_ms))
     instants |= {event.time_ms + late_ms for event in events for late_ms in definitions.late_ms}
     world = World(definitions, {})
