@@ -12,8 +12,9 @@ from typing import Any
 
 import msgspec
 from fastapi import FastAPI, Request, Response
+from fastapi.responses import PlainTextResponse
 
-from api import problems
+from api import document, problems
 from api.access import Access
 from api.collector.producer import EventProducer
 from api.collector.refusals import Refusals
@@ -22,7 +23,8 @@ from api.keys import Keyring
 from api.metrics import Counters
 from api.problems import Problem
 from api.routes.audiences import audience_routes
-from api.routes.lookups import lookup_routes
+from api.routes.erasures import Erasures, erasure_routes
+from api.routes.lookups import ERRORS, lookup_routes
 from api.settings import ServeSettings
 from api.shards import Shards
 from opportune.clock import Clock, monotonic_ms, wall_clock_ms
@@ -34,6 +36,7 @@ def make_app(
     producer: EventProducer | None = None,
     shards: Shards | None = None,
     clock: Clock = wall_clock_ms,
+    erasures: Erasures | None = None,
 ) -> FastAPI:
     """The application.
 
@@ -43,6 +46,7 @@ def make_app(
         producer: the way to Kafka, not started; None without a collector.
         shards: the state that look-ups read; None without look-ups.
         clock: wall clock, milliseconds.
+        erasures: takes requests to forget somebody; None without look-ups.
     """
 
     @asynccontextmanager
@@ -54,14 +58,19 @@ def make_app(
             producer.close()
         if shards is not None:
             shards.close()
+        if erasures is not None:
+            erasures.close()
 
     app = FastAPI(title="Opportune", version="0.1.0", lifespan=lifespan, redoc_url=None)
     problems.install(app)
+    document.install(app)
     access, counters, refusals = Access(keyring, monotonic_ms), Counters(), Refusals()
     _own_routes(app, access, counters, refusals, producer, shards)
     if shards is not None:
         app.include_router(lookup_routes(shards, access, counters))
         app.include_router(audience_routes(shards, access))
+        if erasures is not None:
+            app.include_router(erasure_routes(erasures, shards.compiled.project.identity, access))
     if producer is not None:
         app.include_router(collector_routes(Collector(access, producer, settings, counters, refusals, clock)))
     return app
@@ -80,7 +89,7 @@ def _own_routes(
         """The process is alive."""
         return {"status": "ok"}
 
-    @app.get("/readyz", tags=["service"])
+    @app.get("/readyz", tags=["service"], responses=ERRORS)
     async def readyz() -> dict[str, Any]:
         """Every part can answer."""
         if producer is not None and not producer.partitions:
@@ -89,7 +98,7 @@ def _own_routes(
             shards.check()
         return {"status": "ready"}
 
-    @app.get("/metrics", tags=["service"])
+    @app.get("/metrics", tags=["service"], response_class=PlainTextResponse)
     async def metrics() -> Response:
         """Counters, as Prometheus reads them."""
         gauges: dict[str, float] = {}
@@ -98,7 +107,7 @@ def _own_routes(
             gauges["opportune_collector_waiting_bytes"] = producer.waiting_bytes
         return Response(counters.text(gauges), media_type="text/plain; version=0.0.4")
 
-    @app.get("/v1/refusals", tags=["collector"])
+    @app.get("/v1/refusals", tags=["collector"], responses=ERRORS)
     async def last_refusals(request: Request) -> Response:
         """What the collector of this process refused lately; scope admin."""
         access.check(request, "admin")

@@ -5,7 +5,7 @@ Owns: names, types and examples. Not here: how they come about (api.routes.looku
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -55,6 +55,26 @@ class OneMembershipAnswer(BaseModel):
     member: bool
     since: str | None = None
     freshness: Freshness
+
+
+class ErasureRequest(BaseModel):
+    """Who is to be forgotten."""
+
+    model_config = ConfigDict(extra="forbid")
+    identifiers: list[str] = Field(min_length=1, max_length=100, examples=[["user_id:ada"]])
+
+
+class ErasureAnswer(BaseModel):
+    """How far a request to forget somebody has come. Instants are ISO 8601."""
+
+    request: str = Field(description="its name, for GET /v1/erasures/{request}")
+    state: Literal["pending", "erased", "complete"]
+    requested_at: str = Field(description="events that arrived up to then are forgotten")
+    completed_at: str | None = Field(description="since when nothing of the person is on its way")
+    profiles: int = Field(description="how many profiles were forgotten")
+    suppressed_until: str = Field(description="so long events of before stay refused, should topics be read again")
+    message_ids_until: str = Field(description="hashes of message ids, which name nobody, are kept until then at most")
+    dead_letters_until: str = Field(description="refused records of before are in their topic until then at most")
 
 
 class LookupsRequest(BaseModel):

@@ -22,7 +22,7 @@ from flows.control import Decisions
 from flows.dead_letters import DeadLetters
 from flows.desk import Desk
 from flows.hand_over import HandOver
-from flows.identity import Graph, used_by_absorbed
+from flows.identity import Graph, earlier, used_by_absorbed
 from flows.mail import LOCAL_TOPICS, Incoming, Mailbox, MailTopics
 from flows.refresh import Refresh, Snapshots
 from flows.repeats import covered_by, is_new, used_before
@@ -98,6 +98,7 @@ class Actor:
         self.dead_letters = dead_letters
         self.on_point = on_point
         self.on_poison = on_poison
+        self.topics = mail
         self.on_lost = on_lost
         settings = compiled.project.settings
         self.durable_batches = settings.state.durability == "batch"
@@ -157,6 +158,7 @@ class Actor:
             self.graph.end()
             for versions in self.decisions.snapshots():
                 self.refresh.decide(versions, self.time_ms or batch.time_ms)
+            self.graph.forgetting.decide(self.decisions.erasures())
         if events:
             self.graph.apply(events)
         self.time_ms = max(self.time_ms, batch.time_ms)
@@ -166,7 +168,7 @@ class Actor:
         self._advance(batch.spans)
         for _, refusal in refused:
             self.refused[refusal.reason] = self.refused.get(refusal.reason, 0) + 1
-        letters = [self.dead_letters.message(record, refusal) for record, refusal in refused]
+        letters = self.dead_letters.messages(refused)
         messages = self.commit(out, write, letters)
         # Readers of the state are told this time, and no later one: all that came up to it is written.
         self.settled_ms = self.time_ms
@@ -197,7 +199,7 @@ class Actor:
     ) -> None:
         """Applies events in order; an exception in here is a bug, and the record that met it is told to ``on_poison``."""
         desk, evaluate, graph = self.desk, self.evaluate, self.graph
-        if graph.moves:
+        if graph.shortcuts.moves:
             graph.redirect(events)
         wanted = desk.load_for(events)
         profiles = desk.profiles
@@ -210,7 +212,7 @@ class Actor:
             for theirs in wanted.values()
             for event in theirs
         ]
-        recalled = used_before(self.seen, hashes + graph.earlier(wanted, profiles))
+        recalled = used_before(self.seen, hashes + earlier(wanted, profiles))
         used: dict[int, int] = {}
         found, touch, lateness = self.compiled.program.found, desk.touch, self.lateness_ms
         applied = place = 0
@@ -265,8 +267,10 @@ class Actor:
     def _found(self, profile: Profile, event: Event) -> None:
         person = event.person
         person.known = True
-        profile.identifiers = [person.text]
-        profile.rank = person.rank
+        if not person.addressed:
+            # Else the graph has said who is founded again (flows.identity.forgetting).
+            profile.identifiers = [person.text]
+            profile.rank = person.rank
         profile.now = event.arrival
         self.counts["profiles"] += 1
 
@@ -305,7 +309,7 @@ class Actor:
     def commit(self, out: list[Change], write: Write, letters: list[OutboxMessage]) -> list[OutboxMessage]:
         """Versions, indexes and writes; returns what is to be sent."""
         messages = [*self._changes(out, write), *letters] if out else letters
-        self.graph.save(write)
+        messages = [*messages, *self.graph.save(write)]
         desk, mailbox = self.desk, self.mailbox
         mail = mailbox.outgoing
         due = self.time_ms - self.saved_ms >= SAVE_MS and (self.moved or self.outbox.trimmable)

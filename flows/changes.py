@@ -44,12 +44,12 @@ def net(changes: list[Change]) -> list[Change]:
     Returns:
         In order of instant, profile and audience.
     """
-    kept: dict[tuple[bytes, int, int], Change] = {}
+    kept: dict[tuple[int, bytes, int], Change] = {}
     for change in changes:
-        key = (change[0].id, change[3], change[1])
+        key = (change[3], change[0].id, change[1])
         if kept.pop(key, None) is None:
             kept[key] = change
-    return sorted(kept.values(), key=lambda change: (change[3], change[0].id, change[1]))
+    return [kept[key] for key in sorted(kept)]
 
 
 class AttributeCause:
@@ -87,10 +87,16 @@ class ChangeWriter:
             self.parts.append(((heads[0], tail), (heads[1], tail)))
         source = source_of(compiled.project.name)
         self.headers = [membership_headers(word, source) for word in WORDS]
+        self.instant = (0, b"")
 
     def emitted_at(self) -> bytes:
         """Now, as the records of one batch say it."""
         return iso_text(self.clock()).encode()
+
+    def tombstones(self, profile: bytes) -> list[OutboxMessage]:
+        """A record for each key that a profile can have in the topic: after it, compaction keeps nothing of the key."""
+        name, partition = profile.hex().encode(), slot_of(profile) * self.partitions >> 16
+        return [OutboxMessage(self.topic, partition, name + key, None, []) for key in self.keys]
 
     def message(self, change: Change, emitted_at: bytes) -> OutboxMessage:
         """The record of a change, with the next version of its profile."""
@@ -99,12 +105,14 @@ class ChangeWriter:
         profile_id = profile.id.hex().encode()
         head, tail = self.parts[audience][entered]
         change_id = b"%s/%d" % (profile_id, version)
-        at = iso_text(at_ms).encode()
+        if at_ms != self.instant[0]:
+            self.instant = (at_ms, iso_text(at_ms).encode())
+        at = self.instant[1]
         approximate = b""
         if by.__class__ is Approximate:
             by, approximate = by.by, b',"approximate":true'
-        cause, event_id = cause_of(by)
-        value = b'{"id":"%s"%s%s","identifiers":%s,"at":"%s","emitted_at":"%s","cause":"%s","version":%d%s%s%s}' % (
+        cause, event_id = (b"time", b"") if by is None else cause_of(by)
+        value = b'{"id":"%b"%b%b","identifiers":%b,"at":"%b","emitted_at":"%b","cause":"%b","version":%d%b%b%b}' % (
             change_id,
             head,
             profile_id,

@@ -18,8 +18,9 @@ from flows.batch import Batch, LocalRecord, Mail, Span
 from flows.changes import ChangeWriter
 from flows.control import SnapshotDecision, encode_decision
 from flows.dead_letters import DeadLetters
+from flows.in_force import in_force, versions_of
 from flows.mail import LOCAL_TOPICS
-from flows.refresh import in_force, put_in_force, versions_of
+from flows.refresh import put_in_force
 from flows.replay_changes import decode_change
 from opportune.clock import Clock, wall_clock_ms
 from opportune.compiled import Compiled
@@ -83,6 +84,7 @@ class Loop:
         sent: every membership change that was handed out, repeats after a restart included.
         changes: those that a subscriber who keeps the contract sees: per profile with rising versions.
         letters: every dead letter that was handed out.
+        tombstones: the keys of the memberships topic that were given up.
         mailbox: the records of the mailbox topic, by partition; the shards read on when records are fed or time advances.
         control: the records of the control topic; tests append to it.
     """
@@ -114,6 +116,7 @@ class Loop:
         self.sent: list[MembershipChange] = []
         self.changes: list[MembershipChange] = []
         self.letters: list[OutboxMessage] = []
+        self.tombstones: list[bytes] = []
         self.topics = LOCAL_TOPICS
         self.mailbox: list[list[bytes]] = [[] for _ in range(shards)]
         self.control: list[bytes] = []
@@ -144,6 +147,7 @@ class Loop:
                 )
             )
         for actor in self.actors:
+            actor.graph.forgetting.on_forgotten = self.router.people.forget
             while actor.hand_over.resending:
                 self._take(actor.hand_over.resend())
             for messages in put_in_force(actor, actor.refresh.tables, self.shards, self.began_ms):
@@ -220,7 +224,9 @@ class Loop:
         ):
             first = (actor.positions.get(topic_id, partition) or (0, 0))[0]
             if first < len(log):
-                mail += [Mail(topic_id, partition, offset, log[offset]) for offset in range(first, len(log))]
+                mail += [
+                    Mail(topic_id, partition, offset, log[offset], self.time_ms) for offset in range(first, len(log))
+                ]
                 spans.append(Span(topic, topic_id, partition, first, len(log), 0))
         if mail:
             self._take(actor.apply(Batch(self.time_ms, spans, [], mail=mail)))
@@ -231,10 +237,16 @@ class Loop:
             if message.topic == self.topics.mailbox:
                 self.mailbox[message.partition].append(message.value or b"")
                 continue
+            if message.topic == self.topics.control:
+                self.control.append(message.value or b"")
+                continue
             if message.topic != "memberships":
                 self.letters.append(message)
                 continue
-            change = decode_change(message.value or b"")
+            if message.value is None:
+                self.tombstones.append(message.key or b"")
+                continue
+            change = decode_change(message.value)
             self.sent.append(change)
             if change.version > self.versions.get(change.profile_id, 0):
                 self.versions[change.profile_id] = change.version

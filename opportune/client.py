@@ -50,6 +50,19 @@ class Person(msgspec.Struct, frozen=True):
     attributes: dict[str, Any] = {}
 
 
+class Erasure(msgspec.Struct, frozen=True):
+    """How far a request to forget somebody has come; docs/api.md says what each field means."""
+
+    request: str
+    state: str
+    requested_at: str
+    completed_at: str | None
+    profiles: int
+    suppressed_until: str
+    message_ids_until: str
+    dead_letters_until: str
+
+
 class _Member(msgspec.Struct):
     member: bool
 
@@ -139,6 +152,14 @@ class Client:
             if error.kind == "no_such_person":
                 return False
             raise
+
+    def forget(self, *identifiers: str) -> Erasure:
+        """Asks that whoever has these identifiers be forgotten; ``erasure`` says how far that has come. Raises as ``person``."""
+        return self._call("/v1/erasures", Erasure, {"identifiers": list(identifiers)}, None)
+
+    def erasure(self, request: str) -> Erasure:
+        """How far an earlier request has come. Raises as ``person``."""
+        return self._call(f"/v1/erasures/{quote(request, safe='')}", Erasure, None, None)
 
     def _call(self, path: str, answer: type[T], body: Any, min_freshness_ms: int | None) -> T:
         query = f"?{urlencode({'min_freshness_ms': min_freshness_ms})}" if min_freshness_ms is not None else ""

@@ -31,7 +31,7 @@ from state.keys import (
     prefix_end,
 )
 from state.reader import ShardReader
-from state.warehouse import WarehouseTable
+from state.warehouse import WarehouseTable, rows_of
 
 decode_head = msgspec.msgpack.Decoder(Profile).decode
 decode_group = msgspec.msgpack.Decoder(list[Any]).decode
@@ -192,8 +192,7 @@ class People:
         profile.id = profile_id
         profile.groups = _Groups(reader, profile_id)
         profile.dirty = set()
-        rows = [table.lookup([profile_id])[0] for table in self.tables]
-        profile.row = rows[0] if len(rows) == 1 else tuple(rows) if rows else None
+        (profile.row,) = rows_of(self.tables, [profile])
         out: list[Change] = []
         if profile.due < time_ms:
             advance(profile, time_ms, out, self.compiled.program.evaluate)

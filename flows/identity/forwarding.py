@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from flows.batch import LocalRecord
-from flows.identity.letters import Forward, Sent
+from flows.identity.letters import Astray, Forward, Sent
 from opportune.errors import RejectedEvent
 from opportune.identity import ProfileId, shard_of
 from opportune.people import People, Person
@@ -98,20 +98,26 @@ class Forwarding:
             person = self.profiles[to] = Person(ProfileId(to), "", 0, self.shards, addressed=True)
         return person
 
+    def astray(self, letter: Astray) -> None:
+        """Events came back to the pointer of their strongest identifier, which is theirs to begin at again."""
+        self._arrive(letter.events, None)
+
     def arrive(self, letter: Forward) -> None:
         """Events of a profile that lives here came in."""
-        person = self.addressed(letter.to)
+        self._arrive(letter.events, self.addressed(letter.to))
+
+    def _arrive(self, came: Sequence[Sent], person: Person | None) -> None:
         compiled = self.actor.compiled
         refusals: list[tuple[int, RejectedEvent]] = []
-        values = [sent.value for sent in letter.events]
+        values = [sent.value for sent in came]
         events = compiled.event_type.decode_all(values, refusals, compiled.project.settings.event_bytes_max)
-        for sent, event in zip(letter.events, events, strict=True):
+        for sent, event in zip(came, events, strict=True):
             record = ForwardedRecord(sent.topic, sent.partition, sent.offset, sent.value, sent.hops)
             if event is None or sent.hops > HOPS_MAX:
                 self.refused.append((record, RejectedEvent("bad_mail", f"an event that was sent on {sent.hops} times")))
                 continue
-            _, event.also = self.people.find(event)
-            event.person, event.at, event.arrival = person, sent.at, sent.arrival
+            own, event.also = self.people.find(event)
+            event.person, event.at, event.arrival = person or own, sent.at, sent.arrival
             event.origin, event.handler = record, compiled.action(event)
             self.arrived.append(event)
 

@@ -14,8 +14,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-import xxhash
 
+from flows.identity.attached import Attached
+from flows.identity.forgetting import Forgetting
 from flows.identity.forwarding import Forwarding
 from flows.identity.letters import (
     LETTERS,
@@ -39,18 +40,18 @@ from flows.identity.merging import absorb, forget_turns, freeze, leave, state_of
 from flows.identity.notes import Notes
 from flows.identity.outgoing import Outgoing
 from flows.identity.parts import Parts
+from flows.identity.shortcuts import Shortcuts
 from flows.mail import Piece
 from opportune.identity import digest_of, shard_of
 from opportune.people import Person, salt_of
-from opportune.profile import ELSEWHERE, FROZEN, MOVED, Change, Profile, advance
+from opportune.profile import ELSEWHERE, FORGOTTEN, FROZEN, MOVED, Change, Profile, advance
+from state.outbox import OutboxMessage
 from state.store import Batch as Write
 
 if TYPE_CHECKING:
     from flows.actor import Actor
 
 replace = msgspec.structs.replace
-MOVES_MAX = 200_000
-hash_id = xxhash.xxh3_64_intdigest
 
 
 class Graph:
@@ -62,8 +63,7 @@ class Graph:
 
     Attributes:
         noted: profiles and events that brought identifiers which the profile is not known to have.
-        moves: identifiers whose profile is another one of this shard, as far as this process has seen them.
-        merged: profiles that have merged into others of this shard, likewise.
+        shortcuts: where events of identifiers go, as far as this process has seen.
         absorbers: profiles that have merged others in this process.
     """
 
@@ -75,14 +75,15 @@ class Graph:
         self.notes = Notes(actor.store)
         self.forwarding = Forwarding(actor, shards)
         self.parts = Parts(actor.store)
+        self.attached = Attached(actor.store, wanted=bool(actor.desk.columns))
         self.outgoing = Outgoing(actor.mailbox, self.parts, self.forwarding, shards)
         self.send = self.outgoing.send
         self.noted: list[tuple[Profile, Any]] = []
-        self.moves: dict[bytes, bytes] = {}
-        self.merged: dict[bytes, bytes] = {}
+        self.shortcuts = Shortcuts(actor.shard, shards)
         self.absorbers: set[bytes] = set()
         self.out: list[Change] = []
         self.write: Write = actor.store.batch()
+        self.forgetting = Forgetting(self)
         for kind in LETTERS:
             actor.mailbox.kinds[kind] = self._letter
         actor.mailbox.kinds["part"] = self._part
@@ -102,10 +103,13 @@ class Graph:
         self.actor.apply_events(events, self.out, self.forwarding.refused, self.write)
         self.end()
 
-    def save(self, write: Write) -> None:
-        """Everything that is to be said is said, and what changed beside the heads is in the write."""
+    def save(self, write: Write) -> list[OutboxMessage]:
+        """Everything that is to be said is said, and what changed beside the heads is in the write; returns more to send."""
         self.outgoing.end()
+        self.forgetting.expire()
         self.notes.save(write)
+        self.attached.save(write)
+        return self.forgetting.save(write)
 
     def _letter(self, piece: Piece, _: Write) -> bool:
         self.handle(piece.kind, decode(piece.kind, piece.body))
@@ -119,8 +123,13 @@ class Graph:
 
     def profile(self, id_: bytes) -> Profile:
         """A profile of this shard, on the desk."""
-        self.actor.desk.load([id_])
+        self._load([id_])
         return self.actor.desk.profiles[id_]
+
+    def _load(self, ids: list[bytes]) -> None:
+        """Puts profiles of this shard on the desk, as of the snapshots in force."""
+        self.actor.desk.load(ids)
+        self.actor.refresh.meet(ids, self.out)
 
     def handle(self, kind: str, letter: Letter) -> None:
         """Answers a letter: here if the profile lives here, else where it has gone; a frozen one lets it wait."""
@@ -132,28 +141,32 @@ class Graph:
         if kind == "claim":
             self._claim(letter.suit, take=letter.take)
         elif kind == "claims":
-            self.actor.desk.load([digest_of(suit.text) for suit in letter.suits])
+            self._load([digest_of(suit.text) for suit in letter.suits])
             for suit in letter.suits:
                 self._claim(suit, take=False)
         elif kind == "grants":
             ids = [granted.to for granted in letter.granted]
-            self.actor.desk.load(ids)
+            self._load(ids)
             self.notes.load(ids)
             for granted in letter.granted:
                 self._answer("granted", granted)
+        elif kind in self.forgetting.to_identifiers:
+            self.forgetting.to_identifiers[kind](letter)
         else:
             self._answer(kind, letter)
 
     def _answer(self, kind: str, letter: Letter) -> None:
         profile = self.profile(letter.to)
-        if profile.fate & MOVED:
+        if self.forgetting.is_gone(profile):
+            self.forgetting.answer(profile, kind, letter)
+        elif profile.fate & MOVED:
             assert profile.into is not None, "a moved profile says where to"
             self.send(replace(letter, to=profile.into))
-        elif profile.fate & FROZEN and kind not in ("accept", "refuse"):
+        elif profile.fate & FROZEN and kind not in ("accept", "refuse") and not self.forgetting.frees(kind, letter):
             self.notes.park(profile.id, kind, encode(letter))
         else:
             self.actor.desk.touch(profile)
-            getattr(self, f"_{kind}")(profile, letter)
+            (self.forgetting.to_profiles.get(kind) or getattr(self, f"_{kind}"))(profile, letter)
 
     def suit(self, profile: Profile, text: str, seen: bytes = b"") -> Suit:
         """A profile's claim on an identifier."""
@@ -196,7 +209,9 @@ class Graph:
     def _claim(self, suit: Suit, *, take: bool) -> None:
         """An identifier is claimed: it is free, or the claimer's, or changes hands, or its profile has to be met."""
         head = self.profile(digest_of(suit.text))
-        owner = head.founder if head.fate & ELSEWHERE else head.id if head.now or head.fate else None
+        if self.forgetting.withholds(head, suit):
+            return
+        owner = self.forgetting.owner(head)
         turn = head.turns.get(suit.text, 0)
         if owner is None or (take and owner == suit.seen):
             if owner is not None:
@@ -206,28 +221,14 @@ class Graph:
             self.actor.desk.touch(head)
             head.fate |= ELSEWHERE
             head.founder = owner = suit.claimer
-            self.moved(head.id, suit.claimer)
+            if not head.fate & FORGOTTEN:
+                self.shortcuts.move(head.id, suit.claimer)
         if owner == suit.claimer:
             self.outgoing.gather(suit.claimer, Grants, Granted(suit.claimer, suit.text, turn))
         else:
             self.send(
                 Meet(owner, suit.claimer, suit.rank, suit.strong, replace(suit, seen=owner, turn=turn), claiming=False)
             )
-
-    def moved(self, id_: bytes, to: bytes) -> None:
-        """Remembers where events of an identifier go, if it is in this shard."""
-        if len(self.moves) >= MOVES_MAX:
-            self.moves.clear()
-        if shard_of(to, self.shards) == self.actor.shard:
-            self.moves[id_] = to
-        else:
-            self.moves.pop(id_, None)
-
-    def _merged(self, id_: bytes, winner: bytes) -> None:
-        if len(self.merged) >= MOVES_MAX:
-            self.merged.clear()
-        if shard_of(winner, self.shards) == self.actor.shard:
-            self.merged[id_] = winner
 
     def _granted(self, profile: Profile, letter: Granted) -> None:
         """The identifier is the profile's, unless it is known to have changed hands since."""
@@ -238,7 +239,7 @@ class Graph:
         if letter.turn:
             profile.turns = {**profile.turns, text: letter.turn}
         if text not in profile.identifiers:
-            profile.identifiers = [*profile.identifiers, text]
+            self._has(profile, [*profile.identifiers, text])
             self._tell(profile, "attached", text)
 
     def _lost(self, profile: Profile, letter: Lost) -> None:
@@ -249,9 +250,15 @@ class Graph:
         profile.turns = {**profile.turns, text: letter.turn}
         forget_turns(profile)
         if text in profile.identifiers:
-            profile.identifiers = [other for other in profile.identifiers if other != text]
+            self._has(profile, [other for other in profile.identifiers if other != text])
             self.actor.on_lost(text)
             self._tell(profile, "lost", text)
+
+    def _has(self, profile: Profile, identifiers: list[str]) -> None:
+        """The profile has other identifiers than before: rows of the warehouse come and go with them."""
+        self.attached.follow(profile.id, profile.identifiers, identifiers)
+        profile.identifiers = identifiers
+        self.actor.refresh.belong(profile, self.out)
 
     def _meet(self, profile: Profile, letter: Meet) -> None:
         suit, strong = letter.suit, self.limits.strong(profile.identifiers)
@@ -277,8 +284,9 @@ class Graph:
             self.send(Refuse(state.profile, profile.id, letter.suit, claiming=letter.claiming))
             return
         actor = self.actor
-        now = max(profile.now, state.now)
-        absorb(profile, state, now, actor.compiled.plan, actor.evaluate, self.out)
+        now, before = max(profile.now, state.now), profile.identifiers
+        absorb(profile, state, now, actor.compiled.plan, actor.evaluate, self.out, actor.desk.join)
+        self.attached.follow(profile.id, before, profile.identifiers)
         if shard_of(state.profile, self.shards) == actor.shard:
             profile.absorbed = [*profile.absorbed, salt_of(state.profile), *state.absorbed]
             self.absorbers.add(profile.id)
@@ -291,10 +299,12 @@ class Graph:
         self.send(Accept(state.profile, profile.id, now))
 
     def _accept(self, profile: Profile, letter: Accept) -> None:
+        self.attached.follow(profile.id, profile.identifiers, [])
         leave(profile, letter.winner, letter.now, self.actor.desk, self.write, self.out)
         if not profile.fate & ELSEWHERE:
-            self.moved(profile.id, letter.winner)
-        self._merged(profile.id, letter.winner)
+            self.shortcuts.move(profile.id, letter.winner)
+        self.shortcuts.merge(profile.id, letter.winner)
+        self.forgetting.leave(profile)
         self.notes.forget(profile.id)
         here = shard_of(letter.winner, self.shards) == self.actor.shard
         for kind, body in self.notes.release(profile.id):
@@ -309,6 +319,8 @@ class Graph:
 
     def _refuse(self, profile: Profile, letter: Refuse) -> None:
         thaw(profile)
+        # A snapshot may have come into force meanwhile, which changes nothing of a frozen profile.
+        self.actor.refresh.belong(profile, self.out, whatever=True)
         self._oppose(profile, letter.other, letter.suit, claiming=letter.claiming)
         for kind, body in self.notes.release(profile.id):
             self.handle(kind, decode(kind, body))
@@ -333,12 +345,11 @@ class Graph:
 
     def redirect(self, events: Sequence[Any]) -> None:
         """Events of identifiers that are known to belong to other profiles of this shard go straight to them."""
-        moves, merged = self.moves, self.merged
+        moves = self.shortcuts.moves
         for event in events:
-            to = moves.get(event.person.id)
-            if to is not None and not event.person.addressed:
-                while to in merged:
-                    to = merged[to]
+            if event.person.id in moves and not event.person.addressed:
+                to = self.shortcuts.target(event.person.id)
+                assert to is not None, "it is among the moves"
                 event.person = self.forwarding.addressed(to)
 
     def divert(
@@ -353,6 +364,8 @@ class Graph:
             recalled: when hashes were used.
         """
         person = events[0].person
+        if profile.fate & FORGOTTEN and self.forgetting.returning.sift(profile, events):
+            return True
         if profile.fate & ELSEWHERE and not person.addressed:
             to = profile.founder
         elif profile.fate & FROZEN:
@@ -372,23 +385,6 @@ class Graph:
         assert to is not None, "a pointer says where to"
         person.known = True
         if not person.addressed:
-            self.moved(person.id, to)
+            self.shortcuts.move(person.id, to)
         self.forwarding.send_on(to, events)
         return True
-
-    def earlier(self, wanted: Mapping[bytes, Sequence[Any]], profiles: Mapping[bytes, Profile]) -> list[int]:
-        """The hashes that the message ids of events have in the profiles which theirs have absorbed."""
-        return [
-            hash_id(event.messageId.encode()) ^ salt
-            for profile_id, theirs in wanted.items()
-            if profiles[profile_id].absorbed
-            for event in theirs
-            if event.messageId and event.handler is not None
-            for salt in profiles[profile_id].absorbed
-        ]
-
-
-def used_by_absorbed(hashed: int, profile: Profile, recalled: Mapping[int, int]) -> int | None:
-    """When a profile that was absorbed used a message id, given its hash for the winner."""
-    own = hashed ^ salt_of(profile.id)
-    return max((recalled[own ^ salt] for salt in profile.absorbed if own ^ salt in recalled), default=None)

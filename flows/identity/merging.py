@@ -7,6 +7,7 @@ Not here: when (flows.identity.graph), the merge of a feature (opportune.audienc
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -17,7 +18,7 @@ from flows.identity.letters import State
 from opportune.audiences.merge import merge_group
 from opportune.audiences.plan import TRAITS, Plan
 from opportune.decode import decode_traits, encode_traits
-from opportune.profile import ELSEWHERE, FROZEN, MOVED, NEVER, Change, Evaluate, Profile, advance
+from opportune.profile import ELSEWHERE, FORGOTTEN, FROZEN, MOVED, NEVER, Change, Evaluate, Profile, advance
 from state.keys import pack_timer
 from state.store import Batch as Write
 
@@ -67,6 +68,7 @@ def absorb(
     plan: Plan,
     evaluate: list[Evaluate],
     out: list[Change],
+    join: Callable[[Profile], None],
 ) -> None:
     """The winner takes over what the loser has; all its audiences are evaluated once, at ``now``.
 
@@ -77,6 +79,7 @@ def absorb(
         plan: the features.
         evaluate: by handler number.
         out: takes the changes.
+        join: gives a profile the warehouse rows of its identifiers.
     """
     if profile.due < now:
         advance(profile, now, out, evaluate)
@@ -85,6 +88,7 @@ def absorb(
         profile.groups[group] = merge_group(plan, group, _opened(plan, group, profile.groups[group]), theirs)
         profile.dirty.add(group)
     unite(profile, state)
+    join(profile)
     before = set(profile.members)
     for number, handler in enumerate(evaluate):
         due = handler(profile, now, [], None)
@@ -132,7 +136,7 @@ def leave(profile: Profile, winner: bytes, now: int, desk: Desk, write: Write, o
         write.delete(profile.id + suffix, desk.family)
     profile.groups.clear()
     profile.dirty.clear()
-    profile.fate = MOVED | (profile.fate & ELSEWHERE)
+    profile.fate = MOVED | (profile.fate & (ELSEWHERE | FORGOTTEN))
     profile.into = winner
     profile.now, profile.timer, profile.due, profile.dues = now, 0, NEVER, {}
     profile.members, profile.pending = set(), []
