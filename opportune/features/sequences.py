@@ -10,7 +10,7 @@ Not here: which events are steps (the generated code tests their ``where``).
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from typing import Any
 
@@ -159,11 +159,27 @@ class Sequence:
         """The latest instant, from a place on, with which a sequence begins; None where there is none."""
         times, masks = rows
         if len(times) - at > SCANNED_MAX:
-            return self._latest_of_many(times, masks, at)
+            return (
+                self._latest_of_many(times, masks, at) if self.span_ms is not None else self._backward(times, masks, at)
+            )
         for first in range(len(times) - 1, at - 1, -1):
             if masks[first] & 1 and self._follows(times, masks, first):
                 return times[first]
         return None
+
+    def _backward(self, times: list[int], masks: list[int], at: int) -> int | None:
+        """As ``_latest`` without a span: the latest event for each step, from the last one on, leaves most room before it."""
+        place, until = len(times), NEVER
+        for step in range(self.steps - 1, -1, -1):
+            bit = 1 << step
+            place = bisect_right(times, until, at, place)
+            while place > at and not masks[place - 1] & bit:
+                place -= 1
+            if place == at:
+                return None
+            place -= 1
+            until = times[place] - self.step_ms
+        return times[place]
 
     def _latest_of_many(self, times: list[int], masks: list[int], at: int) -> int | None:
         """As ``_latest``, in a time that grows with the entries and not with their square.
