@@ -61,8 +61,9 @@ def main(
     write_rows: bool,
     work: Path | None,
 ) -> None:
-    """Measures NAME...: calibrator one hundred nothing ten thousand latency storm refresh soak memory service members changes
-    replay.
+    """Measures NAME...
+
+    One of: calibrator one hundred nothing ten thousand latency storm refresh soak memory service members changes replay.
 
     Without a name all of them but replay, which needs a data set and no broker.
 
