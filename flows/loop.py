@@ -155,9 +155,9 @@ class Loop:
         for actor in self.actors:
             actor.graph.forgetting.on_forgotten = self.router.people.forget
             while actor.hand_over.resending:
-                self._take(actor.hand_over.resend())
+                self.take(actor.hand_over.resend())
             for messages in put_in_force(actor, actor.refresh.tables, self.shards, self.began_ms):
-                self._take(messages)
+                self.take(messages)
 
     def restart(self) -> None:
         """The process dies and starts again: what was not trimmed from the outboxes is sent again."""
@@ -203,16 +203,16 @@ class Loop:
             )
         for actor in self.actors:
             mine = [one for one in refused if one[0].partition() % self.shards == actor.shard]
-            self._take(actor.apply(Batch(self.time_ms, spans, events[actor.shard], mine)))
+            self.take(actor.apply(Batch(self.time_ms, spans, events[actor.shard], mine)))
         self._deliver()
 
     def advance(self, time_ms: int) -> None:
         """Log time goes on: everything that is due before ``time_ms`` is fired."""
         self.time_ms = max(self.time_ms, time_ms)
         for actor in self.actors:
-            self._take(actor.apply(Batch(self.time_ms, [], [])))
+            self.take(actor.apply(Batch(self.time_ms, [], [])))
             while actor.overdue:
-                self._take(actor.sweep())
+                self.take(actor.sweep())
         self._deliver()
 
     def refresh(self, tables: Mapping[str, WarehouseTable], *, finish: bool = True) -> None:
@@ -227,7 +227,7 @@ class Loop:
         self._deliver()
         for actor in self.actors if finish else ():
             while actor.overdue:
-                self._take(actor.sweep())
+                self.take(actor.sweep())
 
     def _deliver(self) -> None:
         """Hands mail and decisions to the shards until none is on its way."""
@@ -250,10 +250,11 @@ class Loop:
                 ]
                 spans.append(Span(topic, topic_id, partition, first, len(log), 0))
         if mail:
-            self._take(actor.apply(Batch(self.time_ms, spans, [], mail=mail)))
+            self.take(actor.apply(Batch(self.time_ms, spans, [], mail=mail)))
         return bool(mail)
 
-    def _take(self, messages: Iterable[OutboxMessage]) -> None:
+    def take(self, messages: Iterable[OutboxMessage]) -> None:
+        """Takes what a shard sends: mail goes into the mailbox, the rest is kept."""
         for message in messages:
             if message.topic == self.topics.mailbox:
                 self.mailbox[message.partition].append(message.value or b"")

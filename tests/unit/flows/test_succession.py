@@ -58,7 +58,7 @@ class World:
         """Everybody whom the definitions concern is renewed."""
         for actor in self.loop.actors:
             while actor.overdue:
-                self.loop._take(actor.sweep())
+                self.loop.take(actor.sweep())
 
     def new(self) -> News:
         """What was told since this was asked last: at, audience, change, cause."""
@@ -305,20 +305,20 @@ def test_a_reader_says_of_people_what_the_job_will_make_of_them() -> None:
     store = world.stores[shard_of(owner, 2)]
 
     def read(time: int) -> tuple[list[tuple[str, int]], dict[str, int]]:
-        found = People(world.loop.compiled, {}, lineage_of(store)).find(store, owner, DAY_0 + time)  # type: ignore[arg-type]  # reads as a reader does
+        found = People(world.loop.compiled, {}, lineage_of(store)).find(store, owner, DAY_0 + time)
         assert found is not None
         memberships = [(one.audience, one.since_ms - DAY_0) for one in found.memberships]
         return memberships, {name: until_ms - DAY_0 for name, until_ms in found.warming.items()}
 
     said = read(20)
     assert said == ([("a", 20), ("z", 10)], {"b": 120})
-    number = world.loop.compiled.plan.numbers["a"]
     with pytest.raises(ReadRefused, match="put in force"):
-        People(world.loop.compiled, {}, lineage_of(store)).members(store, number, DAY_0 + 20)  # type: ignore[arg-type]  # see above
+        People(world.loop.compiled, {}, lineage_of(store)).corrected(store, DAY_0 + 20)
     world.finish()
     assert read(20) == said
-    with pytest.raises(ReadRefused, match="warming"):
-        People(world.loop.compiled, {}, lineage_of(store)).members(store, 1, DAY_0 + 20)  # type: ignore[arg-type]  # see above
+    people = People(world.loop.compiled, {}, lineage_of(store))
+    assert people.corrected(store, DAY_0 + 20) == {}
+    assert not people.is_known(1, people.warming(DAY_0 + 20))
     world.feed(60, "u1", event="B")
     assert read(120) == ([("z", 10)], {"b": 120}), "what has not begun is not known, what has ended is over"
     assert read(121) == ([("b", 120), ("z", 10)], {}), "the job has not fired it yet"
