@@ -206,7 +206,7 @@ class Graph:
         if self.forgetting.withholds(head, suit):
             return
         owner = self.forgetting.owner(head)
-        turn = head.turns.get(suit.text, 0)
+        turn = self.forgetting.turn(head, suit.text)
         if owner is None or (take and owner == suit.seen):
             if owner is not None:
                 turn += 1

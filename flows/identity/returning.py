@@ -76,6 +76,7 @@ class Returning:
         founded = self._graph.profile(id_)
         desk.touch(founded)
         founded.identifiers, founded.rank = [text], event.person.rank
+        founded.turns = {text: entry.turn}
         return id_
 
     def _astray(self, event: Any) -> None:

@@ -83,7 +83,7 @@ HEAD = Profile(
 )
 
 
-ENTRY = Entry(NOW, NOW, NOW, 2, NOW + 9, NOW + 1, ["user_id:#ab"], "r1")
+ENTRY = Entry(NOW, NOW, NOW, 2, NOW + 9, NOW + 1, ["user_id:#ab"], "r1", "r2", 3)
 
 
 def written() -> list[str]:
