@@ -18,8 +18,9 @@ from flows.batch import Batch, LocalRecord, Mail, Span
 from flows.changes import ChangeWriter
 from flows.control import SnapshotDecision, encode_decision
 from flows.dead_letters import DeadLetters
+from flows.in_force import in_force, versions_of
 from flows.mail import LOCAL_TOPICS
-from flows.refresh import in_force, put_in_force, versions_of
+from flows.refresh import put_in_force
 from flows.replay_changes import decode_change
 from opportune.clock import Clock, wall_clock_ms
 from opportune.compiled import Compiled
@@ -148,9 +149,9 @@ class Loop:
         for actor in self.actors:
             actor.graph.forgetting.on_forgotten = self.router.people.forget
             while actor.hand_over.resending:
-                self._take(actor.hand_over.resend())
+                self.take(actor.hand_over.resend())
             for messages in put_in_force(actor, actor.refresh.tables, self.shards, self.began_ms):
-                self._take(messages)
+                self.take(messages)
 
     def restart(self) -> None:
         """The process dies and starts again: what was not trimmed from the outboxes is sent again."""
@@ -181,16 +182,16 @@ class Loop:
             )
         for actor in self.actors:
             mine = [one for one in refused if one[0].partition() % self.shards == actor.shard]
-            self._take(actor.apply(Batch(self.time_ms, spans, events[actor.shard], mine)))
+            self.take(actor.apply(Batch(self.time_ms, spans, events[actor.shard], mine)))
         self._deliver()
 
     def advance(self, time_ms: int) -> None:
         """Log time goes on: everything that is due before ``time_ms`` is fired."""
         self.time_ms = max(self.time_ms, time_ms)
         for actor in self.actors:
-            self._take(actor.apply(Batch(self.time_ms, [], [])))
+            self.take(actor.apply(Batch(self.time_ms, [], [])))
             while actor.overdue:
-                self._take(actor.sweep())
+                self.take(actor.sweep())
         self._deliver()
 
     def refresh(self, tables: Mapping[str, WarehouseTable], *, finish: bool = True) -> None:
@@ -205,7 +206,7 @@ class Loop:
         self._deliver()
         for actor in self.actors if finish else ():
             while actor.overdue:
-                self._take(actor.sweep())
+                self.take(actor.sweep())
 
     def _deliver(self) -> None:
         """Hands mail and decisions to the shards until none is on its way."""
@@ -228,10 +229,11 @@ class Loop:
                 ]
                 spans.append(Span(topic, topic_id, partition, first, len(log), 0))
         if mail:
-            self._take(actor.apply(Batch(self.time_ms, spans, [], mail=mail)))
+            self.take(actor.apply(Batch(self.time_ms, spans, [], mail=mail)))
         return bool(mail)
 
-    def _take(self, messages: Iterable[OutboxMessage]) -> None:
+    def take(self, messages: Iterable[OutboxMessage]) -> None:
+        """Takes what a shard sends: mail goes into the mailbox, the rest is kept."""
         for message in messages:
             if message.topic == self.topics.mailbox:
                 self.mailbox[message.partition].append(message.value or b"")

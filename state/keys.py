@@ -3,8 +3,9 @@
 Owns: keys and small values of every column family, and the number of this format. Integers are big-endian, so that
 iteration is their order; ids are as opportune.identity makes them, so that keys about people begin with their slot::
 
+    identifiers  sender:u32 | index:u32                 -> piece of a letter (flows.identity.parts)
+                 0xFFFFFFFF | digest:16                 -> profile ids       (flows.identity.attached)
     identifiers  digest or profile_id:16                -> an entry          (flows.identity.suppression)
-                 sender:u32 | index:u32                 -> piece of a letter (flows.identity.parts)
     profiles     profile_id:16                          -> head of the profile
                  profile_id:16 | group:u16              -> one group of its features
     timers       due_ms:u64 | profile_id:16             -> empty
@@ -27,7 +28,7 @@ from typing import Final
 
 from opportune.errors import StateError
 
-FORMAT_VERSION: Final = 2
+FORMAT_VERSION: Final = 3
 
 U16 = Struct(">H").pack
 U32 = Struct(">I").pack
@@ -43,6 +44,7 @@ META_CHANNELS: Final = b"channels"
 META_SEQUENCES: Final = b"sequences"
 META_STARTED: Final = b"started"
 META_OUTBOX: Final = b"outbox"
+META_ATTACHED: Final = b"attached"
 
 _TIMER = Struct(">Q16s")
 _MEMBER = Struct(">I16s")

@@ -71,6 +71,7 @@ class Board:
         events, repeats, refused: what all processes of the worker have counted so far.
         restarts: how often the worker has begun anew.
         first_change_ms: from the worker's start to the first change, or None.
+        calls: commands for another terminal, once they work.
     """
 
     def __init__(self, project: str, audiences: dict[str, str], topics: tuple[str, ...], started_ms: int) -> None:
@@ -84,6 +85,7 @@ class Board:
         self.status: Status | None = None
         self.account = Account()
         self.first_change_ms: int | None = None
+        self.calls: tuple[str, ...] = ()
         self.events = self.repeats = self.restarts = 0
         self.refused: Counter[str] = Counter()
 
@@ -140,10 +142,14 @@ class Board:
             self.rates.append(done * SECOND_MS // (status.at_ms - before.at_ms))
 
     def drained(self) -> bool:
-        """Whether everything that was sent has been applied: the topics were empty, so their offsets count records."""
+        """Whether everything that was sent has been applied: the topics were empty, so their offsets count records.
+
+        The lag is looked at too: what people sent to the collector is in the offsets and not in the account.
+        """
         if self.status is None:
             return False
-        applied = sum(
-            offset for where, offset in self.status.applied.items() if where.rpartition("/")[0] in self.topics
-        )
-        return applied >= self.account.records
+        applied, lag = self._of_events(self.status.applied), self._of_events(self.status.lag)
+        return applied >= self.account.records and not lag
+
+    def _of_events(self, numbers: dict[str, int]) -> int:
+        return sum(number for where, number in numbers.items() if where.rpartition("/")[0] in self.topics)

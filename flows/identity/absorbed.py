@@ -1,7 +1,7 @@
-"""Message ids of profiles that became part of others.
+"""Message ids that merged profiles have used: a copy that comes to the winner is a repeat there too.
 
-Owns: how an id that a merged profile used is recognised by the winner: each profile's ids are salted with its own salt.
-Not here: used ids (state.seen), what is done with a repeat (flows.actor).
+Owns: under which hashes they are remembered, each profile's with its own salt.
+Not here: what is remembered (state.seen), for how long (flows.actor).
 """
 
 from __future__ import annotations

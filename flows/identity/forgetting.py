@@ -166,8 +166,7 @@ class Forgetting:
             head.fate |= ELSEWHERE
             head.founder = NOBODY
         head.fate |= FORGOTTEN
-        self.graph.moves.pop(head.id, None)
-        self.graph.merged.pop(head.id, None)
+        self.graph.shortcuts.forget(head.id)
         return entry
 
     def _entry(self, id_: bytes, until: int) -> Entry:
@@ -217,6 +216,7 @@ class Forgetting:
     def _empty(self, profile: Profile) -> None:
         """Nothing of a profile stays but its id; its identifiers go once its exits are told."""
         desk, write = self.actor.desk, self.graph.write
+        self.graph.attached.follow(profile.id, profile.identifiers, [])
         if profile.timer:
             write.delete(pack_timer(profile.timer, profile.id), desk.timers_family)
         for suffix in desk.suffixes:

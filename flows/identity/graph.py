@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from flows.identity.attached import Attached
 from flows.identity.forgetting import Forgetting
 from flows.identity.forwarding import Forwarding
 from flows.identity.letters import (
@@ -39,6 +40,7 @@ from flows.identity.merging import absorb, forget_turns, freeze, leave, state_of
 from flows.identity.notes import Notes
 from flows.identity.outgoing import Outgoing
 from flows.identity.parts import Parts
+from flows.identity.shortcuts import Shortcuts
 from flows.mail import Piece
 from opportune.identity import digest_of, shard_of
 from opportune.people import Person, salt_of
@@ -50,7 +52,6 @@ if TYPE_CHECKING:
     from flows.actor import Actor
 
 replace = msgspec.structs.replace
-MOVES_MAX = 200_000
 
 
 class Graph:
@@ -62,8 +63,7 @@ class Graph:
 
     Attributes:
         noted: profiles and events that brought identifiers which the profile is not known to have.
-        moves: identifiers whose profile is another one of this shard, as far as this process has seen them.
-        merged: profiles that have merged into others of this shard, likewise.
+        shortcuts: where events of identifiers go, as far as this process has seen.
         absorbers: profiles that have merged others in this process.
     """
 
@@ -75,11 +75,11 @@ class Graph:
         self.notes = Notes(actor.store)
         self.forwarding = Forwarding(actor, shards)
         self.parts = Parts(actor.store)
+        self.attached = Attached(actor.store, wanted=bool(actor.desk.columns))
         self.outgoing = Outgoing(actor.mailbox, self.parts, self.forwarding, shards)
         self.send = self.outgoing.send
         self.noted: list[tuple[Profile, Any]] = []
-        self.moves: dict[bytes, bytes] = {}
-        self.merged: dict[bytes, bytes] = {}
+        self.shortcuts = Shortcuts(actor.shard, shards)
         self.absorbers: set[bytes] = set()
         self.out: list[Change] = []
         self.write: Write = actor.store.batch()
@@ -108,6 +108,7 @@ class Graph:
         self.outgoing.end()
         self.forgetting.expire()
         self.notes.save(write)
+        self.attached.save(write)
         return self.forgetting.save(write)
 
     def _letter(self, piece: Piece, _: Write) -> bool:
@@ -122,7 +123,7 @@ class Graph:
 
     def profile(self, id_: bytes) -> Profile:
         """A profile of this shard, on the desk."""
-        self.actor.desk.load([id_])
+        self.actor.refresh.load([id_], self.out)
         return self.actor.desk.profiles[id_]
 
     def handle(self, kind: str, letter: Letter) -> None:
@@ -135,12 +136,12 @@ class Graph:
         if kind == "claim":
             self._claim(letter.suit, take=letter.take)
         elif kind == "claims":
-            self.actor.desk.load([digest_of(suit.text) for suit in letter.suits])
+            self.actor.refresh.load([digest_of(suit.text) for suit in letter.suits], self.out)
             for suit in letter.suits:
                 self._claim(suit, take=False)
         elif kind == "grants":
             ids = [granted.to for granted in letter.granted]
-            self.actor.desk.load(ids)
+            self.actor.refresh.load(ids, self.out)
             self.notes.load(ids)
             for granted in letter.granted:
                 self._answer("granted", granted)
@@ -216,28 +217,13 @@ class Graph:
             head.fate |= ELSEWHERE
             head.founder = owner = suit.claimer
             if not head.fate & FORGOTTEN:
-                self.moved(head.id, suit.claimer)
+                self.shortcuts.move(head.id, suit.claimer)
         if owner == suit.claimer:
             self.outgoing.gather(suit.claimer, Grants, Granted(suit.claimer, suit.text, turn))
         else:
             self.send(
                 Meet(owner, suit.claimer, suit.rank, suit.strong, replace(suit, seen=owner, turn=turn), claiming=False)
             )
-
-    def moved(self, id_: bytes, to: bytes) -> None:
-        """Remembers where events of an identifier go, if it is in this shard."""
-        if len(self.moves) >= MOVES_MAX:
-            self.moves.clear()
-        if shard_of(to, self.shards) == self.actor.shard:
-            self.moves[id_] = to
-        else:
-            self.moves.pop(id_, None)
-
-    def _merged(self, id_: bytes, winner: bytes) -> None:
-        if len(self.merged) >= MOVES_MAX:
-            self.merged.clear()
-        if shard_of(winner, self.shards) == self.actor.shard:
-            self.merged[id_] = winner
 
     def _granted(self, profile: Profile, letter: Granted) -> None:
         """The identifier is the profile's, unless it is known to have changed hands since."""
@@ -248,7 +234,7 @@ class Graph:
         if letter.turn:
             profile.turns = {**profile.turns, text: letter.turn}
         if text not in profile.identifiers:
-            profile.identifiers = [*profile.identifiers, text]
+            self.actor.refresh.rename(profile, [*profile.identifiers, text], self.out)
             self._tell(profile, "attached", text)
 
     def _lost(self, profile: Profile, letter: Lost) -> None:
@@ -259,7 +245,7 @@ class Graph:
         profile.turns = {**profile.turns, text: letter.turn}
         forget_turns(profile)
         if text in profile.identifiers:
-            profile.identifiers = [other for other in profile.identifiers if other != text]
+            self.actor.refresh.rename(profile, [other for other in profile.identifiers if other != text], self.out)
             self.actor.on_lost(text)
             self._tell(profile, "lost", text)
 
@@ -287,8 +273,9 @@ class Graph:
             self.send(Refuse(state.profile, profile.id, letter.suit, claiming=letter.claiming))
             return
         actor = self.actor
-        now = max(profile.now, state.now)
-        absorb(profile, state, now, actor.compiled.plan, actor.evaluate, self.out)
+        now, before = max(profile.now, state.now), profile.identifiers
+        absorb(profile, state, now, actor.compiled.plan, actor.evaluate, self.out, actor.desk.join)
+        self.attached.follow(profile.id, before, profile.identifiers)
         if shard_of(state.profile, self.shards) == actor.shard:
             profile.absorbed = [*profile.absorbed, salt_of(state.profile), *state.absorbed]
             self.absorbers.add(profile.id)
@@ -301,10 +288,11 @@ class Graph:
         self.send(Accept(state.profile, profile.id, now))
 
     def _accept(self, profile: Profile, letter: Accept) -> None:
+        self.attached.follow(profile.id, profile.identifiers, [])
         leave(profile, letter.winner, letter.now, self.actor.desk, self.write, self.out)
         if not profile.fate & ELSEWHERE:
-            self.moved(profile.id, letter.winner)
-        self._merged(profile.id, letter.winner)
+            self.shortcuts.move(profile.id, letter.winner)
+        self.shortcuts.merge(profile.id, letter.winner)
         self.forgetting.leave(profile)
         self.notes.forget(profile.id)
         here = shard_of(letter.winner, self.shards) == self.actor.shard
@@ -320,6 +308,7 @@ class Graph:
 
     def _refuse(self, profile: Profile, letter: Refuse) -> None:
         thaw(profile)
+        self.actor.refresh.belong(profile, self.out, whatever=True)
         self._oppose(profile, letter.other, letter.suit, claiming=letter.claiming)
         for kind, body in self.notes.release(profile.id):
             self.handle(kind, decode(kind, body))
@@ -344,12 +333,11 @@ class Graph:
 
     def redirect(self, events: Sequence[Any]) -> None:
         """Events of identifiers that are known to belong to other profiles of this shard go straight to them."""
-        moves, merged = self.moves, self.merged
+        moves = self.shortcuts.moves
         for event in events:
-            to = moves.get(event.person.id)
-            if to is not None and not event.person.addressed:
-                while to in merged:
-                    to = merged[to]
+            if event.person.id in moves and not event.person.addressed:
+                to = self.shortcuts.target(event.person.id)
+                assert to is not None, "it is among the moves"
                 event.person = self.forwarding.addressed(to)
 
     def divert(
@@ -385,6 +373,6 @@ class Graph:
         assert to is not None, "a pointer says where to"
         person.known = True
         if not person.addressed:
-            self.moved(person.id, to)
+            self.shortcuts.move(person.id, to)
         self.forwarding.send_on(to, events)
         return True

@@ -77,6 +77,9 @@ class Returning:
         desk.touch(founded)
         founded.identifiers, founded.rank = [text], event.person.rank
         founded.turns = {text: entry.turn}
+        # The identifier's row is the new profile's, whose id is not the identifier's digest.
+        self._graph.attached.follow(id_, [], founded.identifiers)
+        desk.join(founded)
         return id_
 
     def _astray(self, event: Any) -> None:

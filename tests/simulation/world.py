@@ -9,16 +9,19 @@ Not here: what people do (tests.simulation.people), what is right (tests.oracle.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from random import Random
 
 from flows.actor import Actor
 from flows.batch import Batch, LocalRecord, Mail, Span
 from flows.changes import ChangeWriter
-from flows.control import Forget, encode_decision
+from flows.control import Forget, SnapshotDecision, encode_decision
 from flows.dead_letters import DeadLetters
 from flows.erasures import Erasures
-from flows.loop import local_topic_id
+from flows.in_force import in_force
+from flows.loop import LocalSnapshots, local_topic_id
 from flows.mail import LOCAL_TOPICS
+from flows.refresh import put_in_force
 from opportune.compiled import Compiled
 from opportune.identity import digest_of
 from opportune.profile import Profile
@@ -27,6 +30,7 @@ from opportune.router import Router
 from state.keys import PROFILE_BYTES
 from state.memory import MemoryStore
 from state.outbox import OutboxMessage
+from state.warehouse import WarehouseTable
 from tests.oracle.builders import DAY_0
 
 TOPIC = "events"
@@ -41,9 +45,17 @@ class World:
         shards: how many.
         log: by partition, records and their arrivals, in order.
         random: decides what happens next.
+        tables: the warehouse tables that are in force from the start, by name.
     """
 
-    def __init__(self, project: Project, shards: int, log: list[list[tuple[bytes, int]]], random: Random) -> None:
+    def __init__(
+        self,
+        project: Project,
+        shards: int,
+        log: list[list[tuple[bytes, int]]],
+        random: Random,
+        tables: Mapping[str, WarehouseTable] | None = None,
+    ) -> None:
         self.compiled = Compiled(project)
         self.topic_id = TOPIC_ID
         self.shards = shards
@@ -54,6 +66,9 @@ class World:
         self.mailbox: list[list[bytes]] = [[] for _ in range(shards)]
         self.control: list[tuple[bytes, int]] = []
         self.letters: list[OutboxMessage] = []
+        self.tables = dict(tables or {})
+        self.snapshots = LocalSnapshots(shards)
+        self.snapshots.add(self.tables)
         self.sent: list[OutboxMessage] = []
         self.routers = [Router(self.compiled, shards) for _ in range(shards)]
         self.actors: list[Actor] = []
@@ -63,16 +78,22 @@ class World:
         self.crashes = 0
 
     def _actor(self, shard: int) -> Actor:
+        known = in_force(self.stores[shard]).versions
+        tables = self.snapshots.open(known) if known else self.tables
+        assert tables is not None, "snapshots in memory are never gone"
         actor = Actor(
             shard,
             self.compiled,
             self.stores[shard],
-            tables={},
+            tables=tables,
             changes=ChangeWriter(self.compiled, "memberships", 1, lambda: DAY_0),
             dead_letters=DeadLetters("dead-letters", 1 << 20),
             shards=self.shards,
+            snapshots=self.snapshots,
             on_lost=lambda text: self.routers[shard].people.disown(text),  # noqa: PLW0108 - the router changes at a crash
         )
+        for messages in put_in_force(actor, tables, self.shards, DAY_0) if tables else ():
+            self.take(actor, messages)
         actor.graph.forgetting.on_forgotten = self.routers[shard].people.forget
         return actor
 
@@ -92,6 +113,16 @@ class World:
             self.acknowledge(shard)
         else:
             self.crash(shard)
+
+    def refresh(self, tables: Mapping[str, WarehouseTable]) -> None:
+        """Newer tables are to come into force; each shard reads of it when it comes to it."""
+        decision = SnapshotDecision(generation=1, tables=self.snapshots.add(tables), at="")
+        self.control.append((encode_decision(decision), 0))
+
+    def go_on(self, shard: int) -> None:
+        """A shard does some of what it left for later."""
+        if self.actors[shard].overdue:
+            self.take(self.actors[shard], self.actors[shard].sweep())
 
     def drain(self, until_ms: int) -> None:
         """Everything is read, all mail delivered; then time goes on to an instant, exclusive."""
