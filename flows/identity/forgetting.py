@@ -147,6 +147,21 @@ class Forgetting:
         kept = self.entries.get(head.id).turn if head.fate & FORGOTTEN else 0
         return max(head.turns.get(text, 0), kept)
 
+    def rowless(self, head: Profile) -> bool:
+        """Whether the identifier of a head has a warehouse row since before its person was forgotten."""
+        return bool(head.fate & FORGOTTEN) and self.entries.get(head.id).rows
+
+    def look_at_rows(self, profile: Profile) -> None:
+        """While tables change: rows that are gone stay out no longer, should they come again."""
+        if self.rowless(profile) and not self._has_row(profile.id):
+            self._entry(profile.id, 0).rows = False
+            self.actor.mailbox.wrote = True
+        if profile.rowless:
+            kept = [text for text in profile.rowless if self._has_row(digest_of(text))]
+            if kept != profile.rowless:
+                self.actor.desk.touch(profile)
+                profile.rowless = kept
+
     def owner(self, head: Profile) -> bytes | None:
         """The profile that the identifier of a head belongs to, or None."""
         if head.fate & ELSEWHERE:
@@ -161,6 +176,7 @@ class Forgetting:
         """Events of an identifier that arrived up to an instant are refused from here on."""
         entry = self._entry(head.id, until)
         entry.until = max(entry.until, until)
+        entry.rows = entry.rows or self._has_row(head.id)
         self.actor.desk.touch(head)
         if self.owner(head) is None:
             head.fate |= ELSEWHERE
@@ -227,7 +243,7 @@ class Forgetting:
         profile.now, profile.timer, profile.due, profile.dues = 0, 0, NEVER, {}
         profile.members, profile.pending, profile.absorbed = set(), [], []
         profile.turns = pointer_turns(profile) if profile.fate & ELSEWHERE else {}
-        profile.into = None
+        profile.into, profile.rowless = None, []
         self._strip(profile)
 
     def _strip(self, profile: Profile) -> None:

@@ -59,6 +59,7 @@ def state_of(profile: Profile, plan: Plan, history: bytes) -> State:
         profile.absorbed,
         groups,
         history,
+        profile.rowless,
     )
 
 
@@ -114,6 +115,7 @@ def unite(profile: Profile, state: State) -> None:
     pending = dict.fromkeys([*profile.pending, *state.pending])
     profile.pending = [text for text in pending if text not in profile.identifiers]
     profile.turns = {text: max(turns.get(text, 0), others.get(text, 0)) for text in {**turns, **others}}
+    profile.rowless = list(dict.fromkeys([*profile.rowless, *state.rowless]))
     forget_turns(profile)
 
 
@@ -141,7 +143,7 @@ def leave(profile: Profile, winner: bytes, now: int, desk: Desk, write: Write, o
     profile.into = winner
     profile.now, profile.timer, profile.due, profile.dues = now, 0, NEVER, {}
     profile.members, profile.pending = set(), []
-    profile.turns = pointer_turns(profile)
+    profile.turns, profile.rowless = pointer_turns(profile), []
 
 
 def pointer_turns(profile: Profile) -> dict[str, int]:

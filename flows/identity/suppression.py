@@ -37,6 +37,7 @@ class Entry(msgspec.Struct, array_like=True):
         request: that did it.
         asked: the request that named the identifier while nobody had it: whoever turns out to have claimed it before is meant.
         turn: how often the identifier has changed hands; the heads of the forgotten do not say it, since they name none.
+        rows: a warehouse row of the identifier is there since before the erasure; whoever has the identifier next goes without.
     """
 
     until: int = 0
@@ -49,6 +50,7 @@ class Entry(msgspec.Struct, array_like=True):
     request: str = ""
     asked: str = ""
     turn: int = 0
+    rows: bool = False
 
     def count(self, until: int) -> None:
         """An erasure up to an instant counts once, however often it is heard of."""

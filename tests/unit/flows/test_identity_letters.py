@@ -45,7 +45,16 @@ ONE, OTHER = bytes(range(16)), bytes(range(16, 32))
 NOW = 1_700_000_000_000
 SUIT = Suit("anonymous_id:d1", ONE, 0, ["user_id:ann"], OTHER, 3, NOW)
 STATE = State(
-    OTHER, NOW, [0, 7], ["anonymous_id:d1"], ["email:x"], {"anonymous_id:d1": 3}, [2**64 - 1], {1: b"\x91\x02"}, b""
+    OTHER,
+    NOW,
+    [0, 7],
+    ["anonymous_id:d1"],
+    ["email:x"],
+    {"anonymous_id:d1": 3},
+    [2**64 - 1],
+    {1: b"\x91\x02"},
+    b"",
+    ["email:x"],
 )
 LETTER = [
     Claim(SUIT, take=True),
@@ -80,10 +89,11 @@ HEAD = Profile(
     pending=["anonymous_id:d1"],
     absorbed=[2**64 - 1],
     turns={"email:x": 1},
+    rowless=["email:x"],
 )
 
 
-ENTRY = Entry(NOW, NOW, NOW, 2, NOW + 9, NOW + 1, ["user_id:#ab"], "r1", "r2", 3)
+ENTRY = Entry(NOW, NOW, NOW, 2, NOW + 9, NOW + 1, ["user_id:#ab"], "r1", "r2", 3, rows=True)
 
 
 def written() -> list[str]:
