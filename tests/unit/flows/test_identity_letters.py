@@ -47,12 +47,12 @@ SUIT = Suit("anonymous_id:d1", ONE, 0, ["user_id:ann"], OTHER, 3, NOW)
 STATE = State(
     OTHER,
     NOW,
-    [0, 7],
+    ["big_spenders", "recent"],
     ["anonymous_id:d1"],
     ["email:x"],
     {"anonymous_id:d1": 3},
     [2**64 - 1],
-    {1: b"\x91\x02"},
+    {"00112233445566aa": b"\x91\x02"},
     b"",
     ["email:x"],
 )
@@ -89,6 +89,7 @@ HEAD = Profile(
     pending=["anonymous_id:d1"],
     absorbed=[2**64 - 1],
     turns={"email:x": 1},
+    stage=4,
     rowless=["email:x"],
 )
 
