@@ -19,7 +19,9 @@ from msgspec import UNSET
 from opportune.audiences import explain_general as generally
 from opportune.audiences import predicate as predicates
 from opportune.audiences.durations import duration_text
+from opportune.audiences.explain_events import INSTANTS_SHOWN, times_text
 from opportune.audiences.explained import Explained, Explanation, Value
+from opportune.audiences.lineage import Layout, unseen
 from opportune.audiences.operands import operands_of
 from opportune.audiences.plan import Plan
 from opportune.audiences.schema import (
@@ -44,7 +46,6 @@ from opportune.profile import NEVER
 
 CHANGES_LOOKED_AT_MAX = 10_000
 """Instants at which some part may change that are looked at for the next change of the whole."""
-INSTANTS_SHOWN = 20
 
 
 class PersonState(msgspec.Struct):
@@ -59,6 +60,7 @@ class PersonState(msgspec.Struct):
         traits: by name, the instant and the value.
         rows: by table, the used columns in the plan's order; a table that is not there has no row of the person.
         keys: by table, the person's identifiers that have a row there; the row of the first one holds.
+        layout: since when the state has seen what; None: always.
     """
 
     profile_id: str
@@ -69,6 +71,7 @@ class PersonState(msgspec.Struct):
     traits: Mapping[str, tuple[int, Anything]]
     rows: Mapping[str, Sequence[Anything]]
     keys: Mapping[str, Sequence[str]] = {}
+    layout: Layout | None = None
 
 
 class Explainer:
@@ -96,15 +99,19 @@ class Explainer:
         found = self.plan.audiences[self.plan.numbers[audience]]
         tree = self.tree(found.condition, now_ms)
         point(tree, wanted=True)
+        layout = self.person.layout
+        until_ms = 0 if layout is None else layout.waiting.get(audience, 0)
+        warming = until_ms > now_ms
         return Explanation(
             audience,
             self.person.profile_id,
             self.person.identifiers,
             iso_text(now_ms),
-            tree.holds,
+            None if warming else tree.holds,
             tree,
-            tree.next_change,
+            None if warming else tree.next_change,
             found.description,
+            iso_text(until_ms) if warming and until_ms < NEVER else None,
         )
 
     def tree(self, condition: Condition, now_ms: int) -> Explained:
@@ -114,6 +121,9 @@ class Explainer:
         made = KINDS[type(condition)].explain(self, condition, now_ms)
         at_ms = self.next_change(condition, now_ms)
         made.next_change = None if at_ms is None else iso_text(at_ms)
+        if self.person.layout is not None and not made.parts:
+            since_ms = unseen(self.plan, self.person.layout, condition, now_ms)
+            made.seen_since = None if since_ms is None else iso_text(since_ms)
         return made
 
     def value(self, condition: Condition, now_ms: int) -> Value:
@@ -202,7 +212,7 @@ def _event(explainer: Explainer, condition: EventCondition, now_ms: int) -> Expl
     if instants:
         shown = instants[-INSTANTS_SHOWN:]
         found.instants = [iso_text(instant) for instant in shown]
-        found.saw += f", {'the newest ' if len(shown) < len(instants) or more else ''}at {_times(shown, now_ms)}"
+        found.saw += f", {'the newest ' if len(shown) < len(instants) or more else ''}at {times_text(shown, now_ms)}"
     if not found.holds:
         found.missing = _lacking(table, count, condition, explainer.next_change(condition, now_ms))
     return found
@@ -224,13 +234,6 @@ def _lacking(table: Steps, count: int, condition: EventCondition, changes_ms: in
     if changes_ms is not None:
         parts.append(f"nothing more until {iso_text(changes_ms)}")
     return " or ".join(parts) or "it cannot hold any more"
-
-
-def _times(instants: Sequence[int], now_ms: int) -> str:
-    """Instants in a line: without the date where it is today's."""
-    today = iso_text(now_ms)[:10]
-    texts = [iso_text(instant) for instant in instants]
-    return ", ".join(text[11:-1].removesuffix(".000") if text.startswith(today) else text for text in texts)
 
 
 def _trait_value(explainer: Explainer, condition: TraitCondition, now_ms: int) -> Value:
