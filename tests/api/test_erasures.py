@@ -65,7 +65,7 @@ def test_whoever_is_forgotten_is_not_found_and_rows_do_not_bring_them_back(
         assert not called(address, made["read:audiences"][1], "GET", "/v1/audiences/free/members").text
 
         # Their rows change, and come into force; they are not people of ours any more.
-        (directory / "people.csv").write_text("user_id,plan\nada,free\nrow,free\nnew,free\nrow2,free\n")
+        (directory / "people.csv").write_text("user_id,plan,city\nada,free,\nrow,free,\nnew,free,\nrow2,free,\n")
         command = [sys.executable, "-m", "opportune.cli.main", "warehouse", "refresh", str(directory), "--unguarded"]
         subprocess.run(command, cwd=ROOT, check=True, timeout=60)
         until(lambda: look.person("user_id:new"), "the new rows are in force", 60)
