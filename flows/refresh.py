@@ -25,7 +25,7 @@ import msgspec
 from flows.changes import AttributeCause
 from flows.in_force import META_WAREHOUSE, InForce, in_force, versions_of
 from opportune.audiences.plan import ATTRIBUTES
-from opportune.profile import FROZEN, MOVED, NEVER, Change, Profile, advance, fire
+from opportune.profile import FORGOTTEN, FROZEN, MOVED, NEVER, Change, Profile, advance, fire
 from state.keys import PROFILE_BYTES
 from state.outbox import OutboxMessage
 from state.store import Batch as Write
@@ -145,6 +145,9 @@ class Refresh:
         if not self.pending and not self.left:
             return
         profiles = self.actor.desk.profiles
+        for profile in [profiles[profile_id] for profile_id in ids]:
+            if profile.fate & FORGOTTEN or profile.rowless:
+                self.actor.graph.forgetting.look_at_rows(profile)
         hits = self.pending.intersection(ids)
         if self.left:
             hits |= self._differing([profile_id for profile_id in ids if profile_id not in self.met])
