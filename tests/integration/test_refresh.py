@@ -72,6 +72,11 @@ class Shop:
                 (found.add if one.change == "entered" else found.discard)(one.profile_id)
         return found
 
+    def refreshed_ms(self) -> int:
+        """When the last refresh ended; 0 before the first."""
+        last = self.job.status().get("warehouse", {}).get("customers", {}).get("last")
+        return int(last["at_ms"]) if last is not None else 0
+
     def wait(self, condition: Callable[[], object], what: str, seconds: float = 60.0) -> None:
         def met() -> object:
             assert not self.job.has_ended(), self.job.said()[-6_000:]
@@ -161,7 +166,9 @@ def test_what_diff_tells_is_what_happens(shop: Shop) -> None:
     shop.wait(lambda: shop.members("free_counted") == ids(["u1", "u2", "u3"]), "three are counted")
     (shop.directory / "warehouse.yml").write_text(TABLE.replace("1 second", "manual"))
     assert shop.job.terminate()[0] == 0
+    started_ms = wall_clock_ms()
     shop.start()
+    shop.wait(lambda: shop.refreshed_ms() > started_ms, "the refresh of the start is over")
     shop.write({**dict.fromkeys(PEOPLE[1:40], "paid"), **dict.fromkeys(PEOPLE[40:], "free"), "new": "free"})
     arguments = [str(shop.directory), "--state", str(shop.job.state)]
     told: list[Counter[tuple[str, str]]] = []
