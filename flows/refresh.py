@@ -289,19 +289,20 @@ class Refresh:
         self._end_if_done()
 
     def _compare_part(self) -> None:
-        """Finds who is pending in the next part, and in all behind it that cannot concern the shard."""
-        attached, shard = self.actor.graph.attached, self.actor.shard
-        while self.left:
+        """Finds who is pending in the next part, and in some behind it that cost little: others have compared them."""
+        attached, shard, looked = self.actor.graph.attached, self.actor.shard, 0
+        while self.left and looked < SLICE_LIVE:
             comparison, part = self.left.popleft()
             own = part in comparison.own(shard)
             if not own and not attached.any:
                 continue
+            looked += 0 if comparison.is_made(part) else SLICE_LIVE
             found = comparison.ids(part)
-            self.pending.update(attached.holders(found))
+            concerned = set(attached.holders(found))
             if own:
-                self.pending.update(found)
-            self.pending -= self.met
-            break
+                concerned.update(found)
+            self.pending |= concerned.difference(self.met)
+            looked += len(found)
         self._end_if_done()
 
     def _end_if_done(self) -> None:
