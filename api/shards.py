@@ -24,7 +24,7 @@ from opportune.compiled import Compiled
 from opportune.errors import ReadRefused
 from opportune.identity import profile_id, shard_of
 from opportune.profile import ELSEWHERE
-from state.keys import META_LINEAGE, META_PLAN
+from state.keys import META_PLAN, META_STAGE
 from state.lineage import lineage_of
 from state.people import People, Person
 from state.person import HOPS_MAX, onward
@@ -231,7 +231,7 @@ class Shards:
 
     def _lineage_of(self, shard: int, reader: Reading) -> Lineage | None:
         """For which definitions a shard's state is kept; what was made for others of its stages is let go."""
-        value = reader.get("meta", META_LINEAGE)
+        value = reader.get("meta", META_STAGE)
         known = self._lineages.get(shard)
         if known is not None and known[0] == value:
             return known[1]

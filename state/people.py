@@ -165,7 +165,7 @@ class People:
 
     def state(self, reader: Reading, profile_id: bytes) -> PersonState | None:
         """All that is kept of a person, opened: for explanations and computed traits."""
-        return person_state(self.compiled.plan, reader, profile_id, self.in_force)
+        return person_state(self.compiled.plan, reader, profile_id, self.in_force, self.lineage)
 
     def _approximate(self, reader: Reading, profile: Profile) -> list[str]:
         approximations, groups = self.compiled.approximations, profile.groups
