@@ -102,7 +102,13 @@ class People:
         self._outlook = Outlook(compiled.plan, compiled.program.evaluate)
 
     def find(
-        self, reader: Reading, profile_id: bytes, time_ms: int, until_of: Container[str] | None = None
+        self,
+        reader: Reading,
+        profile_id: bytes,
+        time_ms: int,
+        until_of: Container[str] | None = None,
+        head: bytes | None = None,
+        only: int | None = None,
     ) -> Person | None:
         """A person as of the shard's time, or of their own last event where that is later, or where they are frozen.
 
@@ -111,15 +117,19 @@ class People:
             profile_id: 16 bytes.
             time_ms: the shard's log time.
             until_of: the names of the audiences whose end is wanted; None: of all.
+            head: of the profile, where it was read already.
+            only: the number of the one audience that is asked for; then nothing else is read but that membership.
 
         Returns:
             None where there is no such profile.
         """
-        head = reader.get("profiles", profile_id)
-        if head is None or not decode_head(head).now:
+        if head is None:
+            head = reader.get("profiles", profile_id)
+        profile = None if head is None else decode_head(head)
+        if profile is None or not profile.now:
             return None
-        profile, changed = self._now(reader, profile_id, head, time_ms)
-        stored = sorted(profile.members)
+        changed = self._now(reader, profile_id, profile, time_ms)
+        stored = sorted(profile.members) if only is None else [only] if only in profile.members else []
         values = reader.get_many("members", [pack_member(number, profile_id) for number in stored])
         since_ms: dict[int, int] = {}
         for number, value in zip(stored, values, strict=True):
@@ -129,20 +139,23 @@ class People:
                     raise ReadRefused("a profile and the index of its memberships are of two instants: ask again")
                 since = decode_membership(value)[0]
             since_ms[number] = since
-        raw = profile.groups[TRAITS]
-        # An evaluation leaves them decoded.
-        decoded = raw if isinstance(raw, dict) else decode_traits(raw) if raw else {}
-        traits = {name: trait[1] for name, trait in decoded.items() if trait[1] is not None}
         frozen = bool(profile.fate & FROZEN)
-        approximate = self._approximate(reader, profile)
         as_of_ms = profile.now if frozen else max(time_ms - 1, profile.now)
-        attributes = self._attributes(profile)
+        traits, attributes, approximate = ({}, {}, []) if only is not None else self._beside(reader, profile)
         wanted = [number for number in stored if until_of is None or self.names[number] in until_of]
         ends = self._outlook.ends(profile, wanted) if profile.due != NEVER and wanted else {}
         memberships = [Membership(self.names[number], at, ends.get(number)) for number, at in since_ms.items()]
         memberships.sort(key=lambda one: one.audience)
         who = profile.identifiers
         return Person(profile_id, as_of_ms, who, memberships, traits, attributes, profile.version, frozen, approximate)
+
+    def _beside(self, reader: Reading, profile: Profile) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
+        """Traits, attributes, and the audiences that are approximate."""
+        raw = profile.groups[TRAITS]
+        # An evaluation leaves them decoded.
+        decoded = raw if isinstance(raw, dict) else decode_traits(raw) if raw else {}
+        traits = {name: trait[1] for name, trait in decoded.items() if trait[1] is not None}
+        return traits, self._attributes(profile), self._approximate(reader, profile)
 
     def state(self, reader: Reading, profile_id: bytes) -> PersonState | None:
         """All that is kept of a person, opened: for explanations and computed traits."""
@@ -172,7 +185,8 @@ class People:
             part = overdue[at : at + SLICE]
             for profile_id, head in zip(part, reader.get_many("profiles", part), strict=True):
                 if head is not None:
-                    profile, changed = self._now(reader, profile_id, head, time_ms)
+                    profile = decode_head(head)
+                    changed = self._now(reader, profile_id, profile, time_ms)
                     for audience, since_ms in changed.items():
                         inside = audience in profile.members
                         corrected.setdefault(audience, {})[profile_id] = since_ms if inside else None
@@ -184,10 +198,9 @@ class People:
             raise ReadRefused("the job is working off more timers than can be looked at here: ask again")
         return list(dict.fromkeys(decode_timer(key)[1] for key in keys))
 
-    def _now(self, reader: Reading, profile_id: bytes, head: bytes, time_ms: int) -> tuple[Profile, dict[int, int]]:
-        """A profile as of an instant, and the instants of what has changed since it was stored, by audience number."""
+    def _now(self, reader: Reading, profile_id: bytes, profile: Profile, time_ms: int) -> dict[int, int]:
+        """Brings a decoded head to an instant; the instants of what has changed since it was stored, by audience number."""
         assert len(profile_id) == PROFILE_BYTES, "a profile id is 16 bytes"
-        profile = decode_head(head)
         profile.id = profile_id
         profile.groups = _Groups(reader, profile_id)
         profile.dirty = set()
@@ -196,7 +209,7 @@ class People:
         # One that is on its way into another profile stays as it was: its events and its time go on there.
         if profile.due < time_ms and not profile.fate & FROZEN:
             advance(profile, time_ms, out, self.compiled.program.evaluate)
-        return profile, {audience: at for _, audience, _, at, _ in out}
+        return {audience: at for _, audience, _, at, _ in out}
 
     def _attributes(self, profile: Profile) -> dict[str, Any]:
         rows: Sequence[Any] = [profile.row] if len(self.tables) == 1 else profile.row or ()
