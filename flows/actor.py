@@ -199,7 +199,7 @@ class Actor:
     ) -> None:
         """Applies events in order; an exception in here is a bug, and the record that met it is told to ``on_poison``."""
         desk, evaluate, graph = self.desk, self.evaluate, self.graph
-        if graph.moves:
+        if graph.shortcuts.moves:
             graph.redirect(events)
         wanted = desk.load_for(events)
         profiles = desk.profiles

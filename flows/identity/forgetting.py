@@ -179,8 +179,7 @@ class Forgetting:
             head.fate |= ELSEWHERE
             head.founder = NOBODY
         head.fate |= FORGOTTEN
-        self.graph.moves.pop(head.id, None)
-        self.graph.merged.pop(head.id, None)
+        self.graph.shortcuts.forget(head.id)
         return entry
 
     def _entry(self, id_: bytes, until: int) -> Entry:

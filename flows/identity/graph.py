@@ -40,6 +40,7 @@ from flows.identity.merging import absorb, forget_turns, freeze, leave, state_of
 from flows.identity.notes import Notes
 from flows.identity.outgoing import Outgoing
 from flows.identity.parts import Parts
+from flows.identity.shortcuts import Shortcuts
 from flows.mail import Piece
 from opportune.identity import digest_of, shard_of
 from opportune.people import Person, salt_of
@@ -51,7 +52,6 @@ if TYPE_CHECKING:
     from flows.actor import Actor
 
 replace = msgspec.structs.replace
-MOVES_MAX = 200_000
 
 
 class Graph:
@@ -63,8 +63,7 @@ class Graph:
 
     Attributes:
         noted: profiles and events that brought identifiers which the profile is not known to have.
-        moves: identifiers whose profile is another one of this shard, as far as this process has seen them.
-        merged: profiles that have merged into others of this shard, likewise.
+        shortcuts: where events of identifiers go, as far as this process has seen.
         absorbers: profiles that have merged others in this process.
     """
 
@@ -80,8 +79,7 @@ class Graph:
         self.outgoing = Outgoing(actor.mailbox, self.parts, self.forwarding, shards)
         self.send = self.outgoing.send
         self.noted: list[tuple[Profile, Any]] = []
-        self.moves: dict[bytes, bytes] = {}
-        self.merged: dict[bytes, bytes] = {}
+        self.shortcuts = Shortcuts(actor.shard, shards)
         self.absorbers: set[bytes] = set()
         self.out: list[Change] = []
         self.write: Write = actor.store.batch()
@@ -224,28 +222,13 @@ class Graph:
             head.fate |= ELSEWHERE
             head.founder = owner = suit.claimer
             if not head.fate & FORGOTTEN:
-                self.moved(head.id, suit.claimer)
+                self.shortcuts.move(head.id, suit.claimer)
         if owner == suit.claimer:
             self.outgoing.gather(suit.claimer, Grants, Granted(suit.claimer, suit.text, turn))
         else:
             self.send(
                 Meet(owner, suit.claimer, suit.rank, suit.strong, replace(suit, seen=owner, turn=turn), claiming=False)
             )
-
-    def moved(self, id_: bytes, to: bytes) -> None:
-        """Remembers where events of an identifier go, if it is in this shard."""
-        if len(self.moves) >= MOVES_MAX:
-            self.moves.clear()
-        if shard_of(to, self.shards) == self.actor.shard:
-            self.moves[id_] = to
-        else:
-            self.moves.pop(id_, None)
-
-    def _merged(self, id_: bytes, winner: bytes) -> None:
-        if len(self.merged) >= MOVES_MAX:
-            self.merged.clear()
-        if shard_of(winner, self.shards) == self.actor.shard:
-            self.merged[id_] = winner
 
     def _granted(self, profile: Profile, letter: Granted) -> None:
         """The identifier is the profile's, unless it is known to have changed hands since."""
@@ -319,8 +302,8 @@ class Graph:
         self.attached.follow(profile.id, profile.identifiers, [])
         leave(profile, letter.winner, letter.now, self.actor.desk, self.write, self.out)
         if not profile.fate & ELSEWHERE:
-            self.moved(profile.id, letter.winner)
-        self._merged(profile.id, letter.winner)
+            self.shortcuts.move(profile.id, letter.winner)
+        self.shortcuts.merge(profile.id, letter.winner)
         self.forgetting.leave(profile)
         self.notes.forget(profile.id)
         here = shard_of(letter.winner, self.shards) == self.actor.shard
@@ -362,12 +345,11 @@ class Graph:
 
     def redirect(self, events: Sequence[Any]) -> None:
         """Events of identifiers that are known to belong to other profiles of this shard go straight to them."""
-        moves, merged = self.moves, self.merged
+        moves = self.shortcuts.moves
         for event in events:
-            to = moves.get(event.person.id)
-            if to is not None and not event.person.addressed:
-                while to in merged:
-                    to = merged[to]
+            if event.person.id in moves and not event.person.addressed:
+                to = self.shortcuts.target(event.person.id)
+                assert to is not None, "it is among the moves"
                 event.person = self.forwarding.addressed(to)
 
     def divert(
@@ -403,6 +385,6 @@ class Graph:
         assert to is not None, "a pointer says where to"
         person.known = True
         if not person.addressed:
-            self.moved(person.id, to)
+            self.shortcuts.move(person.id, to)
         self.forwarding.send_on(to, events)
         return True
