@@ -37,7 +37,6 @@ class HotRoute:
         self._shards = shards
         self._access = access
         self._counters = counters
-        self._numbers = shards.compiled.plan.numbers
         # Whoever is asked for is asked for again soon.
         self._split = lru_cache(KEPT)(partial(split, shards.compiled.project.identity))
 
@@ -49,7 +48,12 @@ class HotRoute:
         if not path.startswith(PREFIX):
             return False
         parts = path.split("/")
-        if len(parts) != 6 or parts[4] != "audiences" or not parts[3] or parts[5] not in self._numbers:
+        if (
+            len(parts) != 6
+            or parts[4] != "audiences"
+            or not parts[3]
+            or parts[5] not in self._shards.compiled.plan.numbers
+        ):
             return False
         try:
             self._access.check_headers(scope["headers"], "read:profiles")
@@ -63,8 +67,8 @@ class HotRoute:
         return True
 
     async def _body(self, identifier: str, audience: str) -> bytes:
-        wanted, number = (audience,), self._numbers[audience]
-        found = await self._shards.find(*self._split(identifier), ANY, wanted, number)
+        number = self._shards.compiled.plan.numbers[audience]
+        found = await self._shards.find(*self._split(identifier), ANY, (audience,), number)
         person = found.person
         self._counters.add("opportune_lookups_total", outcome="found" if person else "unknown", way="short")
         if person is None:

@@ -22,8 +22,8 @@ from flows.in_force import in_force, versions_of
 from flows.mail import LOCAL_TOPICS
 from flows.refresh import put_in_force
 from flows.replay_changes import decode_change
+from flows.succession import compiled_for
 from opportune.clock import Clock, wall_clock_ms
-from opportune.compiled import Compiled
 from opportune.membership import MembershipChange
 from opportune.project import Project
 from opportune.router import Router
@@ -53,11 +53,17 @@ class LocalSnapshots:
     def __init__(self, shards: int) -> None:
         self.shards = shards
         self.known: dict[tuple[str, str], WarehouseTable] = {}
+        self.made = 0
+
+    def forget(self) -> None:
+        """The snapshots of before are read in another way: none of them is there any more."""
+        self.known = {}
 
     def add(self, tables: Mapping[str, WarehouseTable]) -> dict[str, str]:
         """Gives each of these tables the next version; returns the versions by table."""
         for name, table in tables.items():
-            table.version = version_text(len(self.known) + 1)
+            self.made += 1
+            table.version = version_text(self.made)
             self.known[name, table.version] = table
         return versions_of(tables)
 
@@ -100,13 +106,14 @@ class Loop:
         counting: bool = False,
         clock: Clock = wall_clock_ms,
     ) -> None:
-        self.compiled = Compiled(project, counting=counting)
+        self.counting = counting
         self.shards = shards
         if stores is None:
             kept = [MemoryStore() for _ in range(shards)]
             self.stores: Callable[[int], Store] = kept.__getitem__
         else:
             self.stores = stores
+        self.compiled = compiled_for(project, [self.stores(shard) for shard in range(shards)], counting=counting)
         self.tables = dict(tables or {})
         self.snapshots = LocalSnapshots(shards)
         self.snapshots.add(self.tables)
@@ -131,8 +138,7 @@ class Loop:
         for shard in range(self.shards):
             store = self.stores(shard)
             known = in_force(store).versions
-            tables = self.snapshots.open(known) if known else self.tables
-            assert tables is not None, "snapshots in memory are never gone"
+            tables = (self.snapshots.open(known) if known else None) or self.tables
             self.actors.append(
                 Actor(
                     shard,
@@ -149,12 +155,27 @@ class Loop:
         for actor in self.actors:
             actor.graph.forgetting.on_forgotten = self.router.people.forget
             while actor.hand_over.resending:
-                self._take(actor.hand_over.resend())
+                self.take(actor.hand_over.resend())
             for messages in put_in_force(actor, actor.refresh.tables, self.shards, self.began_ms):
-                self._take(messages)
+                self.take(messages)
 
     def restart(self) -> None:
         """The process dies and starts again: what was not trimmed from the outboxes is sent again."""
+        self._start()
+
+    def deploy(self, project: Project, tables: Mapping[str, WarehouseTable] | None = None) -> None:
+        """The process ends and starts again with other definitions.
+
+        Args:
+            project: the new ones, of the same name.
+            tables: the tables that they read, by name; None: those of before.
+        """
+        stores = [self.stores(shard) for shard in range(self.shards)]
+        self.compiled = compiled_for(project, stores, counting=self.counting)
+        if tables is not None:
+            self.tables = dict(tables)
+            self.snapshots.forget()
+            self.snapshots.add(self.tables)
         self._start()
 
     def commit(self) -> None:
@@ -182,16 +203,16 @@ class Loop:
             )
         for actor in self.actors:
             mine = [one for one in refused if one[0].partition() % self.shards == actor.shard]
-            self._take(actor.apply(Batch(self.time_ms, spans, events[actor.shard], mine)))
+            self.take(actor.apply(Batch(self.time_ms, spans, events[actor.shard], mine)))
         self._deliver()
 
     def advance(self, time_ms: int) -> None:
         """Log time goes on: everything that is due before ``time_ms`` is fired."""
         self.time_ms = max(self.time_ms, time_ms)
         for actor in self.actors:
-            self._take(actor.apply(Batch(self.time_ms, [], [])))
+            self.take(actor.apply(Batch(self.time_ms, [], [])))
             while actor.overdue:
-                self._take(actor.sweep())
+                self.take(actor.sweep())
         self._deliver()
 
     def refresh(self, tables: Mapping[str, WarehouseTable], *, finish: bool = True) -> None:
@@ -206,7 +227,7 @@ class Loop:
         self._deliver()
         for actor in self.actors if finish else ():
             while actor.overdue:
-                self._take(actor.sweep())
+                self.take(actor.sweep())
 
     def _deliver(self) -> None:
         """Hands mail and decisions to the shards until none is on its way."""
@@ -229,10 +250,11 @@ class Loop:
                 ]
                 spans.append(Span(topic, topic_id, partition, first, len(log), 0))
         if mail:
-            self._take(actor.apply(Batch(self.time_ms, spans, [], mail=mail)))
+            self.take(actor.apply(Batch(self.time_ms, spans, [], mail=mail)))
         return bool(mail)
 
-    def _take(self, messages: Iterable[OutboxMessage]) -> None:
+    def take(self, messages: Iterable[OutboxMessage]) -> None:
+        """Takes what a shard sends: mail goes into the mailbox, the rest is kept."""
         for message in messages:
             if message.topic == self.topics.mailbox:
                 self.mailbox[message.partition].append(message.value or b"")

@@ -46,6 +46,7 @@ class Profile(msgspec.Struct, array_like=True, gc=False):
         pending: identifiers that are claimed and not granted yet; each keeps a place within the limits.
         absorbed: salts of merged profiles whose message ids this shard knows (``Person.salt``).
         turns: of identifiers that changed hands, how often they had when they came here.
+        stage: for which definitions it is kept (opportune.audiences.lineage).
         id: the profile id (memory only, as all below).
         row: the warehouse rows' used columns, by table number; None where there is no row.
         groups: feature groups by number: bytes as stored, None where nothing is stored, or opened.
@@ -66,6 +67,7 @@ class Profile(msgspec.Struct, array_like=True, gc=False):
     pending: list[str] = []
     absorbed: list[int] = []
     turns: dict[str, int] = {}
+    stage: int = 0
     id: Any = None
     row: Any = None
     groups: Any = None

@@ -43,6 +43,8 @@ META_APPLIED: Final = b"applied"
 META_CHANNELS: Final = b"channels"
 META_SEQUENCES: Final = b"sequences"
 META_STARTED: Final = b"started"
+META_LINEAGE: Final = b"lineage"
+META_REACHED: Final = b"reached"
 META_OUTBOX: Final = b"outbox"
 META_ATTACHED: Final = b"attached"
 

@@ -123,13 +123,8 @@ class Graph:
 
     def profile(self, id_: bytes) -> Profile:
         """A profile of this shard, on the desk."""
-        self._load([id_])
+        self.actor.refresh.load([id_], self.out)
         return self.actor.desk.profiles[id_]
-
-    def _load(self, ids: list[bytes]) -> None:
-        """Puts profiles of this shard on the desk, as of the snapshots in force."""
-        self.actor.desk.load(ids)
-        self.actor.refresh.meet(ids, self.out)
 
     def handle(self, kind: str, letter: Letter) -> None:
         """Answers a letter: here if the profile lives here, else where it has gone; a frozen one lets it wait."""
@@ -141,12 +136,12 @@ class Graph:
         if kind == "claim":
             self._claim(letter.suit, take=letter.take)
         elif kind == "claims":
-            self._load([digest_of(suit.text) for suit in letter.suits])
+            self.actor.refresh.load([digest_of(suit.text) for suit in letter.suits], self.out)
             for suit in letter.suits:
                 self._claim(suit, take=False)
         elif kind == "grants":
             ids = [granted.to for granted in letter.granted]
-            self._load(ids)
+            self.actor.refresh.load(ids, self.out)
             self.notes.load(ids)
             for granted in letter.granted:
                 self._answer("granted", granted)
@@ -239,7 +234,7 @@ class Graph:
         if letter.turn:
             profile.turns = {**profile.turns, text: letter.turn}
         if text not in profile.identifiers:
-            self._has(profile, [*profile.identifiers, text])
+            self.actor.refresh.rename(profile, [*profile.identifiers, text], self.out)
             self._tell(profile, "attached", text)
 
     def _lost(self, profile: Profile, letter: Lost) -> None:
@@ -250,15 +245,9 @@ class Graph:
         profile.turns = {**profile.turns, text: letter.turn}
         forget_turns(profile)
         if text in profile.identifiers:
-            self._has(profile, [other for other in profile.identifiers if other != text])
+            self.actor.refresh.rename(profile, [other for other in profile.identifiers if other != text], self.out)
             self.actor.on_lost(text)
             self._tell(profile, "lost", text)
-
-    def _has(self, profile: Profile, identifiers: list[str]) -> None:
-        """The profile has other identifiers than before: rows of the warehouse come and go with them."""
-        self.attached.follow(profile.id, profile.identifiers, identifiers)
-        profile.identifiers = identifiers
-        self.actor.refresh.belong(profile, self.out)
 
     def _meet(self, profile: Profile, letter: Meet) -> None:
         suit, strong = letter.suit, self.limits.strong(profile.identifiers)
@@ -319,7 +308,6 @@ class Graph:
 
     def _refuse(self, profile: Profile, letter: Refuse) -> None:
         thaw(profile)
-        # A snapshot may have come into force meanwhile, which changes nothing of a frozen profile.
         self.actor.refresh.belong(profile, self.out, whatever=True)
         self._oppose(profile, letter.other, letter.suit, claiming=letter.claiming)
         for kind, body in self.notes.release(profile.id):

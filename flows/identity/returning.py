@@ -76,6 +76,9 @@ class Returning:
         founded = self._graph.profile(id_)
         desk.touch(founded)
         founded.identifiers, founded.rank = [text], event.person.rank
+        # The identifier's row is the new profile's, whose id is not the identifier's digest.
+        self._graph.attached.follow(id_, [], founded.identifiers)
+        desk.join(founded)
         return id_
 
     def _astray(self, event: Any) -> None:

@@ -22,7 +22,7 @@ from flows.in_force import in_force
 from flows.loop import LocalSnapshots, local_topic_id
 from flows.mail import LOCAL_TOPICS
 from flows.refresh import put_in_force
-from opportune.compiled import Compiled
+from flows.succession import compiled_for
 from opportune.identity import digest_of
 from opportune.profile import Profile
 from opportune.project import Project
@@ -56,12 +56,12 @@ class World:
         random: Random,
         tables: Mapping[str, WarehouseTable] | None = None,
     ) -> None:
-        self.compiled = Compiled(project)
         self.topic_id = TOPIC_ID
         self.shards = shards
         self.log = log
         self.random = random
         self.stores = [MemoryStore() for _ in range(shards)]
+        self.compiled = compiled_for(project, self.stores)
         self.channels: list[dict[int, deque[bytes]]] = [{} for _ in range(shards)]
         self.mailbox: list[list[bytes]] = [[] for _ in range(shards)]
         self.control: list[tuple[bytes, int]] = []
@@ -230,6 +230,12 @@ class World:
         actor = self.actors[shard] = self._actor(shard)
         while actor.hand_over.resending:
             self.take(actor, actor.hand_over.resend())
+
+    def deploy(self, project: Project) -> None:
+        """All shards die, and start again with other definitions."""
+        self.compiled = compiled_for(project, self.stores)
+        for shard in range(self.shards):
+            self.crash(shard)
 
     def heads(self) -> dict[bytes, Profile]:
         """The heads and pointers of all shards, as stored."""

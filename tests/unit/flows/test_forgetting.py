@@ -9,8 +9,8 @@ import pytest
 from flows.control import Decided, Erased, Forget, Forgotten, decode_decision, encode_decision
 from flows.drained import is_quiet, under_way
 from flows.erasures import Erasures
+from flows.in_force import in_force
 from flows.loop import Arrived, Loop
-from flows.refresh import in_force
 from opportune.audiences.schema import AttributeCondition, Condition, Not, Table
 from opportune.identity import digest_of, profile_id
 from opportune.settings import DAY_MS, Erasure, Settings

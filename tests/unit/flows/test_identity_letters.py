@@ -45,7 +45,15 @@ ONE, OTHER = bytes(range(16)), bytes(range(16, 32))
 NOW = 1_700_000_000_000
 SUIT = Suit("anonymous_id:d1", ONE, 0, ["user_id:ann"], OTHER, 3, NOW)
 STATE = State(
-    OTHER, NOW, [0, 7], ["anonymous_id:d1"], ["email:x"], {"anonymous_id:d1": 3}, [2**64 - 1], {1: b"\x91\x02"}, b""
+    OTHER,
+    NOW,
+    ["big_spenders", "recent"],
+    ["anonymous_id:d1"],
+    ["email:x"],
+    {"anonymous_id:d1": 3},
+    [2**64 - 1],
+    {"00112233445566aa": b"\x91\x02"},
+    b"",
 )
 LETTER = [
     Claim(SUIT, take=True),
@@ -80,6 +88,7 @@ HEAD = Profile(
     pending=["anonymous_id:d1"],
     absorbed=[2**64 - 1],
     turns={"email:x": 1},
+    stage=4,
 )
 
 

@@ -18,8 +18,10 @@ from state.keys import (
     META_CHANNELS,
     META_GENERATION,
     META_IDENTITY,
+    META_LINEAGE,
     META_OUTBOX,
     META_PLAN,
+    META_REACHED,
     META_ROUTING,
     META_SEQUENCES,
     META_STARTED,
@@ -134,7 +136,7 @@ def test_a_shard_is_laid_out_as_ever() -> None:
 def test_the_names_of_meta_are_as_ever() -> None:
     assert FORMAT_VERSION == 3
     names = [META_IDENTITY, META_PLAN, META_ROUTING, META_GENERATION, META_APPLIED, META_CHANNELS, META_OUTBOX]
-    assert [*names, META_SEQUENCES, META_STARTED] == [
+    assert [*names, META_SEQUENCES, META_STARTED, META_LINEAGE, META_REACHED] == [
         b"identity",
         b"plan",
         b"routing",
@@ -144,6 +146,8 @@ def test_the_names_of_meta_are_as_ever() -> None:
         b"outbox",
         b"sequences",
         b"started",
+        b"lineage",
+        b"reached",
     ]
     assert FAMILIES == ("identifiers", "profiles", "timers", "members", "outbox", "seen", "meta")
     assert U64(1) == b"\0\0\0\0\0\0\0\1"
