@@ -14,6 +14,7 @@ import msgspec
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from opportune.errors import ReadRefused, StateError, TransientError
 
@@ -77,10 +78,13 @@ def install(app: FastAPI) -> None:
         assert isinstance(error, Problem)
         return respond(error)
 
-    async def http(_: Request, error: Exception) -> Response:
+    async def http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
+        headers = dict(error.headers or {})
+        if error.status_code == 405:
+            headers["Allow"] = ", ".join(_methods(request)) or headers.get("Allow", "")
         kind = {404: "no_such_address", 405: "wrong_method"}.get(error.status_code, "http")
-        return respond(Problem(error.status_code, kind, str(error.detail)), error.headers)
+        return respond(Problem(error.status_code, kind, str(error.detail)), headers)
 
     async def invalid(_: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
@@ -95,3 +99,12 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, invalid)
     for kind in (ReadRefused, StateError, TransientError):
         app.add_exception_handler(kind, refused)
+
+
+def _methods(request: Request) -> list[str]:
+    """The methods of an address. The framework tells those of its first route only, and an address may have several."""
+    return [
+        method
+        for method in ("DELETE", "GET", "OPTIONS", "PATCH", "POST", "PUT")
+        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in request.app.routes)
+    ]

@@ -47,6 +47,7 @@ class Profile(msgspec.Struct, array_like=True, gc=False):
         absorbed: salts of merged profiles whose message ids this shard knows (``Person.salt``).
         turns: of identifiers that changed hands, how often they had when they came here.
         stage: for which definitions it is kept (opportune.audiences.lineage).
+        rowless: identifiers whose warehouse rows stay out: they are of somebody who was forgotten, until they go.
         id: the profile id (memory only, as all below).
         row: the warehouse rows' used columns, by table number; None where there is no row.
         groups: feature groups by number: bytes as stored, None where nothing is stored, or opened.
@@ -68,6 +69,7 @@ class Profile(msgspec.Struct, array_like=True, gc=False):
     absorbed: list[int] = []
     turns: dict[str, int] = {}
     stage: int = 0
+    rowless: list[str] = []
     id: Any = None
     row: Any = None
     groups: Any = None

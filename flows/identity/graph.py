@@ -207,7 +207,7 @@ class Graph:
         if self.forgetting.withholds(head, suit):
             return
         owner = self.forgetting.owner(head)
-        turn = head.turns.get(suit.text, 0)
+        turn = self.forgetting.turn(head, suit.text)
         if owner is None or (take and owner == suit.seen):
             if owner is not None:
                 turn += 1
@@ -219,7 +219,9 @@ class Graph:
             if not head.fate & FORGOTTEN:
                 self.shortcuts.move(head.id, suit.claimer)
         if owner == suit.claimer:
-            self.outgoing.gather(suit.claimer, Grants, Granted(suit.claimer, suit.text, turn))
+            self.outgoing.gather(
+                suit.claimer, Grants, Granted(suit.claimer, suit.text, turn, self.forgetting.rowless(head))
+            )
         else:
             self.send(
                 Meet(owner, suit.claimer, suit.rank, suit.strong, replace(suit, seen=owner, turn=turn), claiming=False)
@@ -234,6 +236,7 @@ class Graph:
         if letter.turn:
             profile.turns = {**profile.turns, text: letter.turn}
         if text not in profile.identifiers:
+            profile.rowless = [*profile.rowless, text] if letter.rowless else profile.rowless
             self.actor.refresh.rename(profile, [*profile.identifiers, text], self.out)
             self._tell(profile, "attached", text)
 
@@ -245,6 +248,7 @@ class Graph:
         profile.turns = {**profile.turns, text: letter.turn}
         forget_turns(profile)
         if text in profile.identifiers:
+            profile.rowless = [other for other in profile.rowless if other != text]
             self.actor.refresh.rename(profile, [other for other in profile.identifiers if other != text], self.out)
             self.actor.on_lost(text)
             self._tell(profile, "lost", text)

@@ -55,11 +55,12 @@ class Claims(_Body, array_like=True, frozen=True, gc=False):
 
 
 class Granted(_Body, array_like=True, frozen=True, gc=False):
-    """To the claimer: the identifier is its own; it has changed hands ``turn`` times."""
+    """To the claimer: the identifier is its own; it has changed hands ``turn`` times. ``rowless``: its rows stay out."""
 
     to: bytes
     text: str
     turn: int
+    rowless: bool = False
 
 
 class Grants(_Body, array_like=True, frozen=True, gc=False):
@@ -103,7 +104,7 @@ class State(_Body, array_like=True, frozen=True, gc=False):
         profile: its id.
         now: its last instant.
         members: the names of its audiences.
-        identifiers, pending, turns, absorbed: as in ``Profile``.
+        identifiers, pending, turns, absorbed, rowless: as in ``Profile``.
         cells: what it keeps of features, encoded, by what that is (opportune.audiences.lineage): the other side may run on
             other definitions. Of several features that keep the same, one.
         history: as in flows.identity.notes.
@@ -118,6 +119,7 @@ class State(_Body, array_like=True, frozen=True, gc=False):
     absorbed: list[int]
     cells: dict[str, bytes]
     history: bytes
+    rowless: list[str] = []
 
 
 class Offer(_Body, array_like=True, frozen=True, gc=False):

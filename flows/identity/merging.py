@@ -18,6 +18,7 @@ from flows.identity.letters import State
 from opportune.audiences.merge import merge_group
 from opportune.audiences.plan import TRAITS, Plan
 from opportune.decode import decode_traits, encode_traits
+from opportune.identity import digest_of
 from opportune.profile import ELSEWHERE, FORGOTTEN, FROZEN, MOVED, NEVER, Change, Evaluate, Profile, advance
 from state.keys import pack_timer
 from state.store import Batch as Write
@@ -66,6 +67,7 @@ def state_of(profile: Profile, plan: Plan, history: bytes) -> State:
         profile.absorbed,
         cells,
         history,
+        profile.rowless,
     )
 
 
@@ -123,6 +125,7 @@ def unite(profile: Profile, state: State) -> None:
     pending = dict.fromkeys([*profile.pending, *state.pending])
     profile.pending = [text for text in pending if text not in profile.identifiers]
     profile.turns = {text: max(turns.get(text, 0), others.get(text, 0)) for text in {**turns, **others}}
+    profile.rowless = list(dict.fromkeys([*profile.rowless, *state.rowless]))
     forget_turns(profile)
 
 
@@ -150,7 +153,12 @@ def leave(profile: Profile, winner: bytes, now: int, desk: Desk, write: Write, o
     profile.into = winner
     profile.now, profile.timer, profile.due, profile.dues = now, 0, NEVER, {}
     profile.members, profile.pending = set(), []
-    profile.turns = {}
+    profile.turns, profile.rowless = pointer_turns(profile), []
+
+
+def pointer_turns(profile: Profile) -> dict[str, int]:
+    """Of a profile's turns that of the identifier whose pointer its head is: that goes on, whatever becomes of the profile."""
+    return {text: turn for text, turn in profile.turns.items() if digest_of(text) == profile.id}
 
 
 def _group_of(plan: Plan, group: int, cells: dict[str, bytes]) -> Any:

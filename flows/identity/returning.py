@@ -76,6 +76,7 @@ class Returning:
         founded = self._graph.profile(id_)
         desk.touch(founded)
         founded.identifiers, founded.rank = [text], event.person.rank
+        founded.turns, founded.rowless = {text: entry.turn}, [text] if entry.rows else []
         # The identifier's row is the new profile's, whose id is not the identifier's digest.
         self._graph.attached.follow(id_, [], founded.identifiers)
         desk.join(founded)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -64,7 +65,7 @@ def test_whoever_is_forgotten_is_not_found_and_rows_do_not_bring_them_back(
         assert not called(address, made["read:audiences"][1], "GET", "/v1/audiences/free/members").text
 
         # Their rows change, and come into force; they are not people of ours any more.
-        (directory / "people.csv").write_text("user_id,plan\nada,paid\nrow,free\nnew,free\nrow2,free\n")
+        (directory / "people.csv").write_text("user_id,plan,city\nada,free,\nrow,free,\nnew,free,\nrow2,free,\n")
         command = [sys.executable, "-m", "opportune.cli.main", "warehouse", "refresh", str(directory), "--unguarded"]
         subprocess.run(command, cwd=ROOT, check=True, timeout=60)
         until(lambda: look.person("user_id:new"), "the new rows are in force", 60)
@@ -73,7 +74,18 @@ def test_whoever_is_forgotten_is_not_found_and_rows_do_not_bring_them_back(
         write(address, write_key, {**bought, "userId": "ada", "messageId": "2", "timestamp": iso_text(wall_clock_ms())})
         again = until(lambda: look.person("user_id:ada"), "a newer event is of somebody new")
         assert again.identifiers == {"user_id": ["ada"]}
-        assert {one.audience for one in again.memberships} == {"active"}
+        assert {one.audience for one in again.memberships} == {"active"}, "the old row stays out"
+        assert job.terminate()[0] == 0
+
+        # A state made anew from the topics, with the rows as they are.
+        shutil.rmtree(job.state)
+        job.start()
+        job.wait_running()
+        until(lambda: look.person("user_id:new"), "the rows are in force")
+        found = until(lambda: look.person("user_id:ada"), "the newer event is read again")
+        assert found.profile_id == again.profile_id
+        assert "free" not in {one.audience for one in found.memberships}
+        assert look.people(["user_id:row", "anonymous_id:a-1"]) == [None, None]
         assert job.terminate()[0] == 0
 
 

@@ -54,6 +54,7 @@ STATE = State(
     [2**64 - 1],
     {"00112233445566aa": b"\x91\x02"},
     b"",
+    ["email:x"],
 )
 LETTER = [
     Claim(SUIT, take=True),
@@ -89,10 +90,11 @@ HEAD = Profile(
     absorbed=[2**64 - 1],
     turns={"email:x": 1},
     stage=4,
+    rowless=["email:x"],
 )
 
 
-ENTRY = Entry(NOW, NOW, NOW, 2, NOW + 9, NOW + 1, ["user_id:#ab"], "r1")
+ENTRY = Entry(NOW, NOW, NOW, 2, NOW + 9, NOW + 1, ["user_id:#ab"], "r1", "r2", 3, rows=True)
 
 
 def written() -> list[str]:
