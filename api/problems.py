@@ -71,12 +71,20 @@ def respond(problem: Problem, headers: Mapping[str, str] | None = None) -> Respo
     return Response(msgspec.json.encode(body), problem.status, given, MEDIA_TYPE)
 
 
+KNOWN = (Problem, ReadRefused, StateError, TransientError)
+"""What a route may raise; anything else is a bug."""
+
+
+def answer_to(error: Exception) -> Response:
+    """The answer to one of ``KNOWN``."""
+    return respond(error if isinstance(error, Problem) else Problem(503, "not_ready", str(error), RETRY_S))
+
+
 def install(app: FastAPI) -> None:
     """Makes every error of an application a problem document."""
 
-    async def problem(_: Request, error: Exception) -> Response:
-        assert isinstance(error, Problem)
-        return respond(error)
+    async def known(_: Request, error: Exception) -> Response:
+        return answer_to(error)
 
     async def http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
@@ -91,14 +99,10 @@ def install(app: FastAPI) -> None:
         places = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()[:5])
         return respond(Problem(422, "invalid_request", places))
 
-    async def refused(_: Request, error: Exception) -> Response:
-        return respond(Problem(503, "not_ready", str(error), RETRY_S))
-
-    app.add_exception_handler(Problem, problem)
     app.add_exception_handler(HTTPException, http)
     app.add_exception_handler(RequestValidationError, invalid)
-    for kind in (ReadRefused, StateError, TransientError):
-        app.add_exception_handler(kind, refused)
+    for kind in KNOWN:
+        app.add_exception_handler(kind, known)
 
 
 def _methods(request: Request) -> list[str]:

@@ -334,6 +334,8 @@ def test_scopes_are_asked_for(kafka: Kafka, tmp_path: Path, topic_prefix: str) -
         assert status("/v1/audiences", people_key) == 403
         assert status("/v1/profiles/user_id:ada", lists_key) == 403
         assert status("/v1/profiles/user_id:ada", people_key) == 503
+        one = "/v1/profiles/user_id:ada/audiences/french"
+        assert [status(one, key) for key in ("", "x", lists_key, people_key)] == [401, 401, 403, 503]
         for path in ("/v1/changes", "/v1/audiences/free/members", "/v1/audiences/free"):
             assert (status(path, ""), status(path, people_key)) == (401, 403), path
         for path in (

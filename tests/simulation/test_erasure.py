@@ -31,7 +31,7 @@ from tests.simulation.world import World
 SEEDS = (
     [int(os.environ["OPPORTUNE_SEED"])]
     if "OPPORTUNE_SEED" in os.environ
-    else range(int(os.environ.get("OPPORTUNE_SEEDS", "80")))
+    else range(int(os.environ.get("OPPORTUNE_SEEDS", "40")))
 )
 LIMITS = {"user_id": 1, "email": 5, "anonymous_id": 100}
 END = DAY_0 + 210 * STEP_MS

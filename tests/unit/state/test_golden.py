@@ -24,6 +24,7 @@ from state.keys import (
     META_REACHED,
     META_ROUTING,
     META_SEQUENCES,
+    META_STAGE,
     META_STARTED,
     U64,
     pack_group,
@@ -136,7 +137,7 @@ def test_a_shard_is_laid_out_as_ever() -> None:
 def test_the_names_of_meta_are_as_ever() -> None:
     assert FORMAT_VERSION == 3
     names = [META_IDENTITY, META_PLAN, META_ROUTING, META_GENERATION, META_APPLIED, META_CHANNELS, META_OUTBOX]
-    assert [*names, META_SEQUENCES, META_STARTED, META_LINEAGE, META_REACHED] == [
+    assert [*names, META_SEQUENCES, META_STARTED, META_LINEAGE, META_STAGE, META_REACHED] == [
         b"identity",
         b"plan",
         b"routing",
@@ -147,6 +148,7 @@ def test_the_names_of_meta_are_as_ever() -> None:
         b"sequences",
         b"started",
         b"lineage",
+        b"stage",
         b"reached",
     ]
     assert FAMILIES == ("identifiers", "profiles", "timers", "members", "outbox", "seen", "meta")
