@@ -21,7 +21,7 @@ from flows.changes import ChangeWriter, net
 from flows.control import Decisions
 from flows.dead_letters import DeadLetters
 from flows.desk import Desk
-from flows.identity import Graph, used_by_absorbed
+from flows.identity import Graph, earlier, used_by_absorbed
 from flows.mail import LOCAL_TOPICS, Incoming, Mailbox, MailTopics
 from flows.refresh import Refresh, Snapshots
 from flows.repeats import covered_by, is_new, used_before
@@ -193,8 +193,8 @@ class Actor:
     ) -> None:
         """Applies events in order; an exception in here is a bug, and the record that met it is told to ``on_poison``."""
         desk, evaluate, graph = self.desk, self.evaluate, self.graph
-        if graph.moves:
-            graph.redirect(events)
+        if graph.moves.targets:
+            graph.moves.redirect(events)
         wanted = desk.load_for(events)
         profiles = desk.profiles
         self.refresh.meet(wanted, out)
@@ -206,7 +206,7 @@ class Actor:
             for theirs in wanted.values()
             for event in theirs
         ]
-        recalled = used_before(self.seen, hashes + graph.earlier(wanted, profiles))
+        recalled = used_before(self.seen, hashes + earlier(wanted, profiles))
         used: dict[int, int] = {}
         found, touch, lateness = self.compiled.program.found, desk.touch, self.lateness_ms
         applied = place = 0
@@ -264,6 +264,7 @@ class Actor:
         profile.identifiers = [person.text]
         profile.rank = person.rank
         profile.now = event.arrival
+        self.graph.notes.found(profile.id, event)
         self.counts["profiles"] += 1
 
     def is_duplicate(

@@ -15,7 +15,7 @@ from opportune.audiences.predicate import walk
 from opportune.audiences.schema import Path
 from opportune.decode import EventType
 from opportune.errors import RejectedEvent
-from opportune.identifiers import Blocked, IdentitySettings, Namespace, normalised
+from opportune.identifiers import Blocked, IdentitySettings, Namespace, is_too_long, normalised
 from opportune.identity import ProfileId, profile_id, shard_of
 
 
@@ -96,10 +96,10 @@ class People:
         """The person of an event's strongest identifier, and those of its others, in order.
 
         Raises:
-            RejectedEvent: there is no identifier, or only blocked ones.
+            RejectedEvent: there is no identifier, or only ones that are blocked or too long.
         """
         found: list[Person] = []
-        blocked = False
+        reason = "no_identifier"
         for rank, namespace in enumerate(self.namespaces):
             if namespace.of and event.type not in namespace.of:
                 continue
@@ -109,14 +109,17 @@ class People:
                     text = normalised(namespace, raw)
                     if not text:
                         continue
+                    if is_too_long(text):
+                        reason = "identifier_too_long"
+                        continue
                     if self.blocked(text):
-                        blocked = True
+                        reason = "blocked_identifier" if reason == "no_identifier" else reason
                         continue
                     person = self._remember(rank, raw, text)
                 if all(other.id != person.id for other in found):
                     found.append(person)
         if not found:
-            raise RejectedEvent("blocked_identifier" if blocked else "no_identifier")
+            raise RejectedEvent(reason)
         return found[0], tuple(found[1:])
 
     def _raw(self, event: Any, rank: int, namespace: Namespace) -> list[Any]:

@@ -26,7 +26,7 @@ from typing import Final
 
 from opportune.errors import StateError
 
-FORMAT_VERSION: Final = 2
+FORMAT_VERSION: Final = 3
 
 U16 = Struct(">H").pack
 U32 = Struct(">I").pack

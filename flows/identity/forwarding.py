@@ -96,8 +96,12 @@ class Forwarding:
             person = self.profiles[to] = Person(ProfileId(to), "", 0, self.shards, addressed=True)
         return person
 
-    def arrive(self, letter: Forward) -> None:
-        """Events of a profile that lives here came in."""
+    def give_up(self, events: Sequence[Any]) -> None:
+        """Events become dead letters: too much waits already for the merge of their profile."""
+        self.refused += [(event.origin, RejectedEvent("merge_too_long")) for event in events]
+
+    def arrive(self, letter: Forward, *, taken: bool = True) -> None:
+        """Events of a profile that lives here came in; those that are not taken become dead letters."""
         person = self.addressed(letter.to)
         compiled = self.actor.compiled
         refusals: list[tuple[int, RejectedEvent]] = []
@@ -107,6 +111,9 @@ class Forwarding:
             record = ForwardedRecord(sent.topic, sent.partition, sent.offset, sent.value, sent.hops)
             if event is None or sent.hops > HOPS_MAX:
                 self.refused.append((record, RejectedEvent("bad_mail", f"an event that was sent on {sent.hops} times")))
+                continue
+            if not taken:
+                self.refused.append((record, RejectedEvent("merge_too_long")))
                 continue
             _, event.also = self.people.find(event)
             event.person, event.at, event.arrival = person, sent.at, sent.arrival

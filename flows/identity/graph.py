@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-import xxhash
 
+from flows.identity.absorbed import with_salt_of
 from flows.identity.forwarding import Forwarding
 from flows.identity.letters import (
     LETTERS,
@@ -27,19 +27,22 @@ from flows.identity.letters import (
     Lost,
     Meet,
     Offer,
+    Origin,
     Refuse,
     Suit,
     decode,
     encode,
     kind_of,
 )
-from flows.identity.limits import Limits
+from flows.identity.limits import Limits, namespace_of, shortened
 from flows.identity.merging import absorb, forget_turns, freeze, leave, state_of, thaw
-from flows.identity.notes import Notes
+from flows.identity.moves import Moves
+from flows.identity.notes import NO_ORIGIN, Notes, mark_of, origin_of
 from flows.identity.parts import Parts
+from flows.identity.waiting import Waiting
 from flows.mail import Piece
 from opportune.identity import digest_of, shard_of
-from opportune.people import Person, salt_of
+from opportune.people import Person
 from opportune.profile import ELSEWHERE, FROZEN, MOVED, Change, Profile, advance
 from state.store import Batch as Write
 
@@ -47,8 +50,8 @@ if TYPE_CHECKING:
     from flows.actor import Actor
 
 replace = msgspec.structs.replace
-MOVES_MAX = 200_000
-hash_id = xxhash.xxh3_64_intdigest
+OPPOSED_MAX = 1_000
+"""A profile that was refused so many identifiers of others asks for no more that cannot change hands."""
 
 
 class Graph:
@@ -60,9 +63,7 @@ class Graph:
 
     Attributes:
         noted: profiles and events that brought identifiers which the profile is not known to have.
-        moves: identifiers whose profile is another one of this shard, as far as this process has seen them.
-        merged: profiles that have merged into others of this shard, likewise.
-        absorbers: profiles that have merged others in this process.
+        full: profiles that have no room for more of a namespace, as far as this batch has seen them.
     """
 
     def __init__(self, actor: Actor, shards: int) -> None:
@@ -71,12 +72,12 @@ class Graph:
         self.limits = Limits(actor.compiled.project.identity)
         self.ranks = actor.compiled.project.identity.ranks()
         self.notes = Notes(actor.store)
+        self.waiting = Waiting(actor.store)
         self.forwarding = Forwarding(actor, shards)
         self.parts = Parts(actor.store)
         self.noted: list[tuple[Profile, Any]] = []
-        self.moves: dict[bytes, bytes] = {}
-        self.merged: dict[bytes, bytes] = {}
-        self.absorbers: set[bytes] = set()
+        self.moves = Moves(actor.shard, shards, self.forwarding.addressed)
+        self.full: set[tuple[bytes, str]] = set()
         self.out: list[Change] = []
         self.write: Write = actor.store.batch()
         for kind in LETTERS:
@@ -86,6 +87,7 @@ class Graph:
     def begin(self, out: list[Change], refused: list[Any], write: Write) -> None:
         """A batch begins: where changes, refusals and writes go."""
         self.out, self.write = out, write
+        self.full.clear()
         self.forwarding.begin(out, refused, write)
 
     def end(self) -> None:
@@ -103,6 +105,7 @@ class Graph:
         for receiver in list(self.forwarding.leaving):
             self._flush(receiver)
         self.notes.save(write)
+        self.waiting.save(write)
 
     def send(self, letter: Letter) -> None:
         """To the shard of its profile or identifier, behind all that was sent there."""
@@ -135,11 +138,14 @@ class Graph:
 
     def handle(self, kind: str, letter: Letter) -> None:
         """Answers a letter: here if the profile lives here, else where it has gone; a frozen one lets it wait."""
-        if kind == "forward" and not self.profile(letter.to).fate & FROZEN:
-            self.forwarding.arrive(letter)
-            return
+        if kind == "forward":
+            frozen = self.profile(letter.to).fate & FROZEN
+            if not frozen or not self.waiting.has_room(letter.to):
+                self.forwarding.arrive(letter, taken=not frozen)
+                return
         self.forwarding.apply()
         self.join()
+        self.full.clear()
         if kind == "claim":
             self._claim(letter)
             return
@@ -148,15 +154,15 @@ class Graph:
             assert profile.into is not None, "a moved profile says where to"
             self.send(replace(letter, to=profile.into))
         elif profile.fate & FROZEN and kind not in ("accept", "refuse"):
-            self.notes.park(profile.id, kind, encode(letter))
+            self.waiting.park(profile.id, kind, encode(letter))
         else:
             self.actor.desk.touch(profile)
             getattr(self, f"_{kind}")(profile, letter)
 
-    def suit(self, profile: Profile, text: str, seen: bytes = b"") -> Suit:
-        """A profile's claim on an identifier."""
+    def suit(self, profile: Profile, text: str, origin: Origin, seen: bytes = b"") -> Suit:
+        """A profile's claim on an identifier, which an event brought."""
         strong = self.limits.strong(profile.identifiers)
-        return Suit(text, profile.id, profile.rank, strong, seen, 0, profile.now)
+        return Suit(text, profile.id, profile.rank, strong, seen, 0, max(profile.now, origin.at), origin)
 
     def join(self) -> None:
         """Claims what events have brought and nobody has claimed for their profiles."""
@@ -171,23 +177,36 @@ class Graph:
             other.owner = None if person.addressed else person
             return
         other.owner = None
-        if text in profile.pending or self._is_settled(profile, text):
+        if text in profile.pending:
+            return
+        word = self._refusal(profile, text)
+        if word is None:
             return
         self.actor.desk.touch(profile)
-        if not self.limits.has_room([*profile.identifiers, *profile.pending], text):
-            self._tell(profile, "refused", text)
+        if word:
+            self._tell(profile, word, text, origin_of(event))
             return
         profile.pending = [*profile.pending, text]
-        self.send(Claim(replace(self.suit(profile, text), now=max(profile.now, event.arrival)), take=False))
+        self.send(Claim(self.suit(profile, text, origin_of(event)), take=False))
 
-    def _is_settled(self, profile: Profile, text: str) -> bool:
-        """Whether a claim was in conflict, and would be again."""
-        if self.limits.is_shared(text):
-            return False
-        return any(word == "conflict" and about == text for _, word, about in self.notes.history(profile.id).last)
+    def _refusal(self, profile: Profile, text: str) -> str | None:
+        """Why a profile does not claim an identifier: a word of its history, none, or None where nothing is to be told."""
+        namespace = namespace_of(text)
+        if (profile.id, namespace) in self.full:
+            return "refused"
+        if not self.limits.is_shared(text):
+            history = self.notes.history(profile.id)
+            if history.opposed and mark_of(text) in history.settled:
+                return None
+            if history.opposed >= OPPOSED_MAX:
+                return "refused"
+        if self.limits.has_room([*profile.identifiers, *profile.pending], text):
+            return ""
+        self.full.add((profile.id, namespace))
+        return "refused"
 
-    def _tell(self, profile: Profile, word: str, about: str) -> None:
-        self.notes.tell(profile.id, profile.now, word, about)
+    def _tell(self, profile: Profile, word: str, about: str, origin: Origin = NO_ORIGIN) -> None:
+        self.notes.tell(profile.id, profile.now, word, about, origin)
         counts = self.actor.counts
         counts[word] = counts.get(word, 0) + 1
 
@@ -196,66 +215,66 @@ class Graph:
         suit = letter.suit
         head = self.profile(digest_of(suit.text))
         owner = head.founder if head.fate & ELSEWHERE else head.id if head.now or head.fate else None
-        turn = head.turns.get(suit.text, 0)
-        if owner is None or (letter.take and owner == suit.seen):
+        mark = mark_of(suit.text)
+        turn, opposed = head.turns.get(mark, 0), False
+        if owner not in (None, suit.claimer):
+            opposed = self.limits.excluded(self._strong_of(head), suit.strong)
+            if opposed and not self.limits.is_shared(suit.text):
+                self.send(Conflict(suit.claimer, suit))
+                return
+        if owner is None or opposed or (letter.take and owner == suit.seen):
             if owner is not None:
                 turn += 1
-                head.turns = {**head.turns, suit.text: turn}
+                head.turns = {**head.turns, mark: turn}
                 self.send(Lost(owner, suit.text, turn))
             self.actor.desk.touch(head)
             head.fate |= ELSEWHERE
             head.founder = owner = suit.claimer
-            self.moved(head.id, suit.claimer)
+            head.strong = shortened(suit.strong)
+            self.moves.belongs(head.id, suit.claimer)
         if owner == suit.claimer:
-            self.send(Granted(suit.claimer, suit.text, turn))
+            self.send(Granted(suit.claimer, suit.text, turn, opposed and not letter.take, suit.origin))
         else:
             self.send(
                 Meet(owner, suit.claimer, suit.rank, suit.strong, replace(suit, seen=owner, turn=turn), claiming=False)
             )
 
-    def moved(self, id_: bytes, to: bytes) -> None:
-        """Remembers where events of an identifier go, if it is in this shard."""
-        if len(self.moves) >= MOVES_MAX:
-            self.moves.clear()
-        if shard_of(to, self.shards) == self.actor.shard:
-            self.moves[id_] = to
-        else:
-            self.moves.pop(id_, None)
-
-    def _merged(self, id_: bytes, winner: bytes) -> None:
-        if len(self.merged) >= MOVES_MAX:
-            self.merged.clear()
-        if shard_of(winner, self.shards) == self.actor.shard:
-            self.merged[id_] = winner
+    def _strong_of(self, head: Profile) -> list[str]:
+        """What the owner of an identifier surely has that cannot change hands; it may have more."""
+        return head.strong if head.fate & ELSEWHERE else self.limits.strong(head.identifiers)
 
     def _granted(self, profile: Profile, letter: Granted) -> None:
         """The identifier is the profile's, unless it is known to have changed hands since."""
-        text = letter.text
+        text, mark = letter.text, mark_of(letter.text)
         profile.pending = [other for other in profile.pending if other != text]
-        if letter.turn < profile.turns.get(text, 0):
+        if letter.opposed:
+            self._tell(profile, "conflict", text, letter.origin)
+        if letter.turn < profile.turns.get(mark, 0):
             return
         if letter.turn:
-            profile.turns = {**profile.turns, text: letter.turn}
+            profile.turns = {**profile.turns, mark: letter.turn}
         if text not in profile.identifiers:
             profile.identifiers = [*profile.identifiers, text]
-            self._tell(profile, "attached", text)
+            self._tell(profile, "attached", text, letter.origin)
+            self.notes.bring(profile.id, text, letter.origin)
 
     def _lost(self, profile: Profile, letter: Lost) -> None:
         """The identifier has changed hands. The turn stays, since an older grant may still be on its way."""
-        text = letter.text
-        if profile.turns.get(text, 0) >= letter.turn:
+        text, mark = letter.text, mark_of(letter.text)
+        if profile.turns.get(mark, 0) >= letter.turn:
             return
-        profile.turns = {**profile.turns, text: letter.turn}
+        profile.turns = {**profile.turns, mark: letter.turn}
         forget_turns(profile)
         if text in profile.identifiers:
             profile.identifiers = [other for other in profile.identifiers if other != text]
             self._tell(profile, "lost", text)
+            self.notes.drop(profile.id, text)
 
     def _meet(self, profile: Profile, letter: Meet) -> None:
         suit, strong = letter.suit, self.limits.strong(profile.identifiers)
         if profile.id == letter.other:
-            self._granted(profile, Granted(profile.id, suit.text, suit.turn))
-        elif self.limits.passed([*strong, *letter.strong]):
+            self._granted(profile, Granted(profile.id, suit.text, suit.turn, False, suit.origin))
+        elif self.limits.excluded(strong, letter.strong):
             self._oppose(profile, letter.other, suit, claiming=letter.claiming)
         elif (profile.rank, profile.id) < (letter.rank, letter.other):
             suit = replace(suit, now=max(suit.now, profile.now))
@@ -278,24 +297,23 @@ class Graph:
         now = max(profile.now, state.now)
         absorb(profile, state, now, actor.compiled.plan, actor.evaluate, self.out)
         if shard_of(state.profile, self.shards) == actor.shard:
-            profile.absorbed = [*profile.absorbed, salt_of(state.profile), *state.absorbed]
-            self.absorbers.add(profile.id)
+            profile.absorbed = with_salt_of(state.profile, profile.absorbed, state.absorbed)
         self.notes.join(profile.id, state.history)
-        self._tell(profile, "merged", state.profile.hex())
+        self._tell(profile, "merged", state.profile.hex(), letter.suit.origin)
         actor.counts["profiles"] -= 1
         if letter.suit.text in profile.pending:
             # Whose it was has lost it since: nobody else answers the claim.
-            self.send(Claim(self.suit(profile, letter.suit.text), take=False))
+            self.send(Claim(self.suit(profile, letter.suit.text, letter.suit.origin), take=False))
         self.send(Accept(state.profile, profile.id, now))
 
     def _accept(self, profile: Profile, letter: Accept) -> None:
         leave(profile, letter.winner, letter.now, self.actor.desk, self.write, self.out)
         if not profile.fate & ELSEWHERE:
-            self.moved(profile.id, letter.winner)
-        self._merged(profile.id, letter.winner)
+            self.moves.belongs(profile.id, letter.winner)
+        self.moves.merge(profile.id, letter.winner)
         self.notes.forget(profile.id)
         here = shard_of(letter.winner, self.shards) == self.actor.shard
-        for kind, body in self.notes.release(profile.id):
+        for kind, body in self.waiting.release(profile.id):
             waiting = decode(kind, body)
             if kind == "forward":
                 # By way of this profile, which knows the message ids that it has used.
@@ -308,7 +326,7 @@ class Graph:
     def _refuse(self, profile: Profile, letter: Refuse) -> None:
         thaw(profile)
         self._oppose(profile, letter.other, letter.suit, claiming=letter.claiming)
-        for kind, body in self.notes.release(profile.id):
+        for kind, body in self.waiting.release(profile.id):
             self.handle(kind, decode(kind, body))
 
     def _oppose(self, profile: Profile, other: bytes, suit: Suit, *, claiming: bool) -> None:
@@ -323,21 +341,12 @@ class Graph:
         suit = letter.suit
         if suit.text not in profile.pending:
             return
-        self._tell(profile, "conflict", suit.text)
+        self._tell(profile, "conflict", suit.text, suit.origin)
         if self.limits.is_shared(suit.text):
-            self.send(Claim(self.suit(profile, suit.text, suit.seen), take=True))
+            self.send(Claim(self.suit(profile, suit.text, suit.origin, suit.seen), take=True))
         else:
             profile.pending = [text for text in profile.pending if text != suit.text]
-
-    def redirect(self, events: Sequence[Any]) -> None:
-        """Events of identifiers that are known to belong to other profiles of this shard go straight to them."""
-        moves, merged = self.moves, self.merged
-        for event in events:
-            to = moves.get(event.person.id)
-            if to is not None and not event.person.addressed:
-                while to in merged:
-                    to = merged[to]
-                event.person = self.forwarding.addressed(to)
+            self.notes.settle(profile.id, suit.text)
 
     def divert(
         self, profile: Profile, events: Sequence[Any], hashes: Sequence[int], recalled: Mapping[int, int] | None
@@ -354,8 +363,7 @@ class Graph:
         if profile.fate & ELSEWHERE and not person.addressed:
             to = profile.founder
         elif profile.fate & FROZEN:
-            self.notes.park(profile.id, "forward", encode(self.forwarding.letter(profile.id, events)))
-            self.actor.mailbox.wrote = True
+            self._let_wait(profile, events)
             return True
         elif profile.fate & MOVED:
             to = profile.into
@@ -370,23 +378,14 @@ class Graph:
         assert to is not None, "a pointer says where to"
         person.known = True
         if not person.addressed:
-            self.moved(person.id, to)
+            self.moves.belongs(person.id, to)
         self.forwarding.send_on(to, events)
         return True
 
-    def earlier(self, wanted: Mapping[bytes, Sequence[Any]], profiles: Mapping[bytes, Profile]) -> list[int]:
-        """The hashes that the message ids of events have in the profiles which theirs have absorbed."""
-        return [
-            hash_id(event.messageId.encode()) ^ salt
-            for profile_id, theirs in wanted.items()
-            if profiles[profile_id].absorbed
-            for event in theirs
-            if event.messageId and event.handler is not None
-            for salt in profiles[profile_id].absorbed
-        ]
-
-
-def used_by_absorbed(hashed: int, profile: Profile, recalled: Mapping[int, int]) -> int | None:
-    """When a profile that was absorbed used a message id, given its hash for the winner."""
-    own = hashed ^ salt_of(profile.id)
-    return max((recalled[own ^ salt] for salt in profile.absorbed if own ^ salt in recalled), default=None)
+    def _let_wait(self, profile: Profile, events: Sequence[Any]) -> None:
+        """Events wait for what becomes of a frozen profile, while there is room."""
+        if not self.waiting.has_room(profile.id):
+            self.forwarding.give_up(events)
+            return
+        self.waiting.park(profile.id, "forward", encode(self.forwarding.letter(profile.id, events)))
+        self.actor.mailbox.wrote = True

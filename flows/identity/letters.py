@@ -19,6 +19,14 @@ class _Body(msgspec.Struct, array_like=True, frozen=True, gc=False, forbid_unkno
     pass
 
 
+class Origin(_Body, array_like=True, frozen=True, gc=False):
+    """The event that something comes from: its arrival (milliseconds), ``topic/partition/offset``, its message id."""
+
+    at: int
+    place: str
+    message: str
+
+
 class Suit(_Body, array_like=True, frozen=True, gc=False):
     """Who asks for an identifier.
 
@@ -30,6 +38,7 @@ class Suit(_Body, array_like=True, frozen=True, gc=False):
         seen: whose it was when its shard was asked; empty before that.
         turn: how often it had changed hands then.
         now: the last instant of those who are concerned.
+        origin: the event that brought it.
     """
 
     text: str
@@ -39,6 +48,7 @@ class Suit(_Body, array_like=True, frozen=True, gc=False):
     seen: bytes
     turn: int
     now: int
+    origin: Origin
 
 
 class Claim(_Body, array_like=True, frozen=True, gc=False):
@@ -49,11 +59,21 @@ class Claim(_Body, array_like=True, frozen=True, gc=False):
 
 
 class Granted(_Body, array_like=True, frozen=True, gc=False):
-    """To the claimer: the identifier is its own; it has changed hands ``turn`` times."""
+    """To the claimer: the identifier is its own; it has changed hands ``turn`` times.
+
+    Args:
+        to: the claimer.
+        text: the identifier.
+        turn: how often.
+        opposed: whether it was another profile's, with which a limit excludes a merge.
+        origin: the event that brought it.
+    """
 
     to: bytes
     text: str
     turn: int
+    opposed: bool
+    origin: Origin
 
 
 class Lost(_Body, array_like=True, frozen=True, gc=False):
@@ -101,7 +121,7 @@ class State(_Body, array_like=True, frozen=True, gc=False):
     members: list[int]
     identifiers: list[str]
     pending: list[str]
-    turns: dict[str, int]
+    turns: dict[int, int]
     absorbed: list[int]
     groups: dict[int, bytes]
     history: bytes

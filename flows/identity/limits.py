@@ -1,14 +1,20 @@
 """How many identifiers a profile may have, and which of them stay with it.
 
-Owns: counting. Not here: the settings (opportune.identifiers), what happens at a limit (flows.identity.graph).
+Owns: counting. The limits are those of identity.yml, and IDENTIFIERS_BYTES for all of a profile's identifiers together, so
+that a head has an upper bound whatever a sender does.
+Not here: the settings (opportune.identifiers), what happens at a limit (flows.identity.graph).
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from opportune.identifiers import IdentitySettings
+
+IDENTIFIERS_BYTES = 24 << 10
+"""Of the texts of a profile's identifiers: 1,000 of 24 bytes, 500 of the usual random ones."""
+STRONG_BYTES = 1_024
 
 
 class Limits:
@@ -24,14 +30,22 @@ class Limits:
 
     def passed(self, texts: Iterable[str]) -> bool:
         """Whether one profile may not have all of these."""
-        counts = Counter(namespace_of(text) for text in set(texts))
-        return any(count > self._limits.get(namespace, 0) for namespace, count in counts.items())
+        different = set(texts)
+        counts = Counter(namespace_of(text) for text in different)
+        if any(count > self._limits.get(namespace, 0) for namespace, count in counts.items()):
+            return True
+        return size_of(different) > IDENTIFIERS_BYTES
 
-    def has_room(self, texts: Iterable[str], text: str) -> bool:
+    def excluded(self, strong: Sequence[str], other: Sequence[str]) -> bool:
+        """Whether identifiers that cannot change hands keep two profiles apart for ever: each keeps what it has."""
+        return bool(strong) and bool(other) and self.passed([*strong, *other])
+
+    def has_room(self, texts: Sequence[str], text: str) -> bool:
         """Whether a profile that has, or has claimed, some identifiers may have one more."""
         namespace = namespace_of(text)
-        have = sum(namespace_of(other) == namespace for other in texts)
-        return have < self._limits.get(namespace, 0)
+        prefix = namespace + ":"
+        have = [other.startswith(prefix) for other in texts].count(True)
+        return have < self._limits.get(namespace, 0) and size_of(texts) + len(text.encode()) <= IDENTIFIERS_BYTES
 
     def is_shared(self, text: str) -> bool:
         """Whether the thing may change hands."""
@@ -45,3 +59,19 @@ class Limits:
 def namespace_of(text: str) -> str:
     """The namespace of a ``namespace:value`` text."""
     return text.partition(":")[0]
+
+
+def size_of(texts: Iterable[str]) -> int:
+    """Bytes of texts."""
+    return sum(map(len, map(str.encode, texts)))
+
+
+def shortened(strong: Sequence[str]) -> list[str]:
+    """As many of some identifiers as a pointer keeps of its owner: fewer exclude less, and never too much."""
+    kept, size = [], 0
+    for text in strong:
+        size += len(text.encode())
+        if size > STRONG_BYTES:
+            break
+        kept.append(text)
+    return kept

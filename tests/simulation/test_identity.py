@@ -14,7 +14,7 @@ import pytest
 
 from opportune.audiences.schema import All, Condition, Not, TraitCondition
 from opportune.identifiers import ANONYMOUS_ID, EMAIL, USER_ID, IdentitySettings
-from opportune.identity import digest_of
+from opportune.identity import digest_of, shard_of
 from opportune.profile import ELSEWHERE, FROZEN, MOVED, Profile
 from opportune.project import Project
 from tests.oracle.builders import DAY_0, happened, predicate, project
@@ -88,7 +88,7 @@ def check_always(world: World, heads: dict[bytes, Profile], limits: dict[str, in
         assert not head.fate & FROZEN
         assert len(set(head.identifiers)) == len(head.identifiers)
         assert set(head.identifiers) == resolved.get(bytes.fromhex(id_), set())
-        assert not world.actors[0].graph.notes.waiting(bytes.fromhex(id_))
+        assert not world.actors[shard_of(bytes.fromhex(id_), world.shards)].graph.waiting.all(bytes.fromhex(id_))
         for namespace, limit in limits.items():
             assert sum(text.startswith(f"{namespace}:") for text in head.identifiers) <= limit
 

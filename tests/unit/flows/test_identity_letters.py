@@ -19,6 +19,7 @@ from flows.identity.letters import (
     Lost,
     Meet,
     Offer,
+    Origin,
     Refuse,
     Sent,
     State,
@@ -27,6 +28,7 @@ from flows.identity.letters import (
     encode,
     kind_of,
 )
+from flows.identity.notes import History, decode_history
 from flows.identity.parts import Parts
 from opportune.errors import RejectedEvent
 from opportune.profile import ELSEWHERE, FROZEN, Profile
@@ -35,13 +37,13 @@ from state.memory import MemoryStore
 GOLDEN = Path(__file__).resolve().parents[2] / "golden" / "flows" / "identity.txt"
 ONE, OTHER = bytes(range(16)), bytes(range(16, 32))
 NOW = 1_700_000_000_000
-SUIT = Suit("anonymous_id:d1", ONE, 0, ["user_id:ann"], OTHER, 3, NOW)
-STATE = State(
-    OTHER, NOW, [0, 7], ["anonymous_id:d1"], ["email:x"], {"anonymous_id:d1": 3}, [2**64 - 1], {1: b"\x91\x02"}, b""
-)
+MARK = 2**63 + 5
+ORIGIN = Origin(NOW - 1, "events/2/40", "m1")
+SUIT = Suit("anonymous_id:d1", ONE, 0, ["user_id:ann"], OTHER, 3, NOW, ORIGIN)
+STATE = State(OTHER, NOW, [0, 7], ["anonymous_id:d1"], ["email:x"], {MARK: 3}, [2**64 - 1], {1: b"\x91\x02"}, b"")
 LETTER = [
     Claim(SUIT, take=True),
-    Granted(ONE, "anonymous_id:d1", 4),
+    Granted(ONE, "anonymous_id:d1", 4, opposed=True, origin=ORIGIN),
     Lost(OTHER, "anonymous_id:d1", 4),
     Meet(OTHER, ONE, 1, ["email:x"], SUIT, claiming=False),
     Offer(ONE, STATE, SUIT, claiming=True),
@@ -64,12 +66,23 @@ HEAD = Profile(
     rank=1,
     pending=["anonymous_id:d1"],
     absorbed=[2**64 - 1],
-    turns={"email:x": 1},
+    turns={MARK: 1},
+    strong=["user_id:ben"],
+)
+
+
+HISTORY = History(
+    last=[(NOW, "attached", "anonymous_id:d1", "events/2/40", "m1")],
+    counts={"attached": 1, "refused": 900},
+    came={MARK: ORIGIN},
+    settled=[MARK],
+    opposed=2,
 )
 
 
 def written() -> list[str]:
-    return [*(f"{kind_of(letter)} {encode(letter).hex()}" for letter in LETTER), f"head {encode(HEAD).hex()}"]
+    letters = [f"{kind_of(letter)} {encode(letter).hex()}" for letter in LETTER]
+    return [*letters, f"head {encode(HEAD).hex()}", f"history {encode(HISTORY).hex()}"]
 
 
 def test_letters_and_heads_are_written_as_ever() -> None:
@@ -78,9 +91,10 @@ def test_letters_and_heads_are_written_as_ever() -> None:
 
 
 def test_letters_and_heads_are_read_as_ever() -> None:
-    *letters, head = (line.split() for line in GOLDEN.read_text().splitlines())
+    *letters, head, history = (line.split() for line in GOLDEN.read_text().splitlines())
     assert [decode(kind, bytes.fromhex(body)) for kind, body in letters] == LETTER
     assert msgspec.msgpack.decode(bytes.fromhex(head[1]), type=Profile) == HEAD
+    assert decode_history(bytes.fromhex(history[1])) == HISTORY
 
 
 @given(st.sampled_from(sorted(LETTERS)), st.binary(max_size=60))

@@ -132,7 +132,7 @@ def test_a_shard_is_laid_out_as_ever() -> None:
 
 
 def test_the_names_of_meta_are_as_ever() -> None:
-    assert FORMAT_VERSION == 2
+    assert FORMAT_VERSION == 3
     names = [META_IDENTITY, META_PLAN, META_ROUTING, META_GENERATION, META_APPLIED, META_CHANNELS, META_OUTBOX]
     assert [*names, META_SEQUENCES, META_STARTED] == [
         b"identity",

@@ -38,7 +38,7 @@ def test_an_empty_store_becomes_the_shard_and_is_it_afterwards() -> None:
         (changed(project="blog"), "project 'shop'.*'blog'.*state.directory"),
         (changed(shards=24), "state.shards: 12.*24"),
         (changed(shard=4), "directory of shard 4 holds shard 3"),
-        (changed(format=3), "format 2.*format 3"),
+        (changed(format=4), "format 3.*format 4"),
         (replace(EXPECTED, plan=b"other"), "definitions changed.*new state directory"),
         (replace(EXPECTED, routing=b"other"), "count twice"),
     ],
@@ -55,9 +55,9 @@ def test_each_difference_is_refused_and_changes_nothing(expected: Expected, says
 def test_a_newer_format_is_said_to_be_one_whatever_else_it_holds() -> None:
     store = MemoryStore()
     batch = store.batch()
-    batch.put(META_IDENTITY, b'{"format": 3, "name": "of fields to come"}', store.family("meta"))
+    batch.put(META_IDENTITY, b'{"format": 4, "name": "of fields to come"}', store.family("meta"))
     store.write(batch)
-    with pytest.raises(StateError, match=r"format 3.*newer version"):
+    with pytest.raises(StateError, match=r"format 4.*newer version"):
         open_shard(store, EXPECTED)
 
 
