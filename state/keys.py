@@ -40,6 +40,7 @@ META_GENERATION: Final = b"generation"
 META_APPLIED: Final = b"applied"
 META_CHANNELS: Final = b"channels"
 META_SEQUENCES: Final = b"sequences"
+META_LINEAGE: Final = b"lineage"
 META_STARTED: Final = b"started"
 META_OUTBOX: Final = b"outbox"
 

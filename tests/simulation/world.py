@@ -2,32 +2,51 @@
 
 Owns: the real actors over memory stores, with the real codecs: each shard reads the partitions of events and its partition
 of the mailbox at its own pace; mail waits in its channel for as long as the seed likes; a shard may die at any step, and
-then starts again over its store and sends again what was not acknowledged.
+then starts again over its store and sends again what was not acknowledged. Now and then all shards are copied at one moment,
+and later all go on from one of the copies, under a new generation, while mail of the abandoned future still comes in.
 Not here: what people do (tests.simulation.people), what is right (tests.oracle.identity).
 """
 
 from __future__ import annotations
 
 from collections import deque
+from copy import deepcopy
 from random import Random
+from typing import Any, NamedTuple
 
 from flows.actor import Actor
 from flows.batch import Batch, LocalRecord, Mail, Span
 from flows.changes import ChangeWriter
 from flows.dead_letters import DeadLetters
+from flows.identity.letters import LETTERS, decode
 from flows.loop import local_topic_id
-from flows.mail import LOCAL_TOPICS
+from flows.mail import LOCAL_TOPICS, Piece, decode_piece
 from opportune.compiled import Compiled
 from opportune.profile import Profile
 from opportune.project import Project
 from opportune.router import Router
 from state.keys import PROFILE_BYTES
+from state.lineage import continue_under
 from state.memory import MemoryStore
 from state.outbox import OutboxMessage
+from state.store import FAMILIES
 from tests.oracle.builders import DAY_0
+from tests.simulation.order import Order
+from tests.simulation.people import STEP_MS, texts
 
 TOPIC = "events"
 TOPIC_ID = local_topic_id(TOPIC)
+
+
+CHECKPOINTS_MAX = 4
+
+
+class Checkpoint(NamedTuple):
+    """All shards at one moment, and what they had seen by then."""
+
+    stores: list[MemoryStore]
+    order: Order | None
+    told: set[tuple[int, int, int, int]]
 
 
 class World:
@@ -38,9 +57,20 @@ class World:
         shards: how many.
         log: by partition, records and their arrivals, in order.
         random: decides what happens next.
+        order: is told what the shards see.
+
+    Attributes:
+        crashes, restores: how often a shard died, and all were put back.
     """
 
-    def __init__(self, project: Project, shards: int, log: list[list[tuple[bytes, int]]], random: Random) -> None:
+    def __init__(
+        self,
+        project: Project,
+        shards: int,
+        log: list[list[tuple[bytes, int]]],
+        random: Random,
+        order: Order | None = None,
+    ) -> None:
         self.compiled = Compiled(project)
         self.shards = shards
         self.log = log
@@ -51,7 +81,12 @@ class World:
         self.letters: list[OutboxMessage] = []
         self.routers = [Router(self.compiled, shards) for _ in range(shards)]
         self.actors = [self._actor(shard) for shard in range(shards)]
-        self.crashes = 0
+        self.crashes = self.restores = 0
+        self.generation = 1
+        self.order = order
+        self.told: set[tuple[int, int, int, int]] = set()
+        self.checkpoints: list[Checkpoint] = []
+        self.abandoned: list[tuple[int, deque[bytes]]] = []
 
     def _actor(self, shard: int) -> Actor:
         return Actor(
@@ -74,8 +109,12 @@ class World:
             self.append(shard)
         elif choice < 0.95:
             self.deliver(shard, self.random.randint(1, 4))
-        elif choice < 0.98:
+        elif choice < 0.97:
             self.acknowledge(shard)
+        elif choice < 0.98:
+            self.checkpoint()
+        elif choice < 0.984:
+            self.restore()
         else:
             self.crash(shard)
 
@@ -107,7 +146,7 @@ class World:
         run = self.log[partition][first : first + count]
         if not run:
             return
-        events: list[list[object]] = [[] for _ in range(self.shards)]
+        events: list[list[Any]] = [[] for _ in range(self.shards)]
         records = [LocalRecord(TOPIC, partition, first + at, raw) for at, (raw, _) in enumerate(run)]
         arrivals = [arrival for _, arrival in run]
         refused = self.routers[shard].route(
@@ -115,10 +154,18 @@ class World:
         )
         assert not refused
         span = Span(TOPIC, TOPIC_ID, partition, first, first + len(run), arrivals[-1])
+        if self.order is not None:
+            for event in events[shard]:
+                raw, arrival = self.log[partition][event.origin.offset()]
+                self.order.event((arrival - DAY_0) // STEP_MS, texts(raw))
         self.take(actor, actor.apply(Batch(0, [span], events[shard])))
 
     def append(self, sender: int) -> None:
         """The oldest mail of one of a shard's channels reaches its partition; now and then twice."""
+        if self.abandoned and self.random.random() < 0.5:
+            receiver, queue = self.random.choice(self.abandoned)
+            if queue:
+                self.mailbox[receiver].append(queue.popleft())
         waiting = [receiver for receiver, queue in self.channels[sender].items() if queue]
         if waiting:
             receiver = self.random.choice(waiting)
@@ -143,8 +190,18 @@ class World:
             if message.topic == LOCAL_TOPICS.mailbox:
                 queue = self.channels[actor.shard].setdefault(message.partition, deque())
                 queue.append(message.value or b"")
+                self._tell(message.value or b"")
             elif message.topic == "dead-letters":
                 self.letters.append(message)
+
+    def _tell(self, value: bytes) -> None:
+        """What a shard has decided is seen when it says so for the first time."""
+        piece = decode_piece(value)
+        assert isinstance(piece, Piece)
+        stamp = (piece.sender, piece.receiver, piece.generation, piece.sequence)
+        if self.order is not None and stamp not in self.told and piece.kind in LETTERS:
+            self.told.add(stamp)
+            self.order.letter(decode(piece.kind, piece.body))
 
     def acknowledge(self, shard: int) -> None:
         """An epoch of a shard ends, if all that it sent has arrived."""
@@ -161,6 +218,26 @@ class World:
         while actor.resending:
             self.take(actor, actor.resend())
 
+    def checkpoint(self) -> None:
+        """All shards are copied, as they are between two steps."""
+        made = Checkpoint(list(map(copied, self.stores)), deepcopy(self.order), set(self.told))
+        self.checkpoints = [*self.checkpoints, made][-CHECKPOINTS_MAX:]
+
+    def restore(self) -> None:
+        """All shards go on from one of the copies; what they had on its way still comes in, each channel in its order."""
+        if not self.checkpoints:
+            return
+        self.restores += 1
+        self.generation += 1
+        stores, order, told = self.random.choice(self.checkpoints)
+        self.stores = list(map(copied, stores))
+        continue_under(self.stores, self.generation)
+        self.order, self.told = deepcopy(order), set(told)
+        self.abandoned += [(receiver, queue) for channels in self.channels for receiver, queue in channels.items()]
+        self.channels = [{} for _ in range(self.shards)]
+        for shard in range(self.shards):
+            self.crash(shard)
+
     def heads(self) -> dict[bytes, Profile]:
         """The heads and pointers of all shards, as stored."""
         found: dict[bytes, Profile] = {}
@@ -170,3 +247,14 @@ class World:
             actor.desk.load(ids)
             found |= actor.desk.profiles
         return found
+
+
+def copied(store: MemoryStore) -> MemoryStore:
+    """A store with the same keys and values."""
+    copy = MemoryStore()
+    write = copy.batch()
+    for name in FAMILIES:
+        for key, value in store.scan(name):
+            write.put(key, value, copy.family(name))
+    copy.write(write)
+    return copy
