@@ -21,6 +21,7 @@ from flows.changes import ChangeWriter, net
 from flows.control import Decisions
 from flows.dead_letters import DeadLetters
 from flows.desk import Desk
+from flows.hand_over import HandOver
 from flows.identity import Graph, earlier, used_by_absorbed
 from flows.mail import LOCAL_TOPICS, Incoming, Mailbox, MailTopics
 from flows.refresh import Refresh, Snapshots
@@ -31,7 +32,7 @@ from opportune.decode import Event
 from opportune.errors import RejectedEvent
 from opportune.profile import FROZEN, Change, Profile, advance, fire
 from state.keys import META_APPLIED, decode_timer, pack_member, pack_membership
-from state.outbox import Outbox, OutboxMessage, decode_messages, encode_messages
+from state.outbox import Outbox, OutboxMessage, encode_messages
 from state.positions import Positions
 from state.seen import Seen
 from state.store import Batch as Write
@@ -42,8 +43,6 @@ SWEEP_MAX = 200
 """So many timers are fired in one go; events come between."""
 SAVE_MS = 1_000
 """A shard that has nothing to do saves its positions this often, by log time."""
-RESEND_ENTRIES = 64
-"""So many entries of the outbox are sent again in one go."""
 ARRIVAL = attrgetter("arrival")
 hash_id = xxhash.xxh3_64_intdigest
 
@@ -67,6 +66,8 @@ class Actor:
         snapshots: opens the tables that later decisions put in force.
         on_point: called with the name of a point of the work; tests kill the process there.
         on_poison: called with the record of an event whose work raised, and the error.
+        on_lost: called with an identifier that has changed hands (``People.disown`` of who routes the events).
+        mail_pace_ms: as ``HandOver`` has it.
 
     Attributes:
         counts: what was done since the start, by word.
@@ -87,6 +88,8 @@ class Actor:
         snapshots: Snapshots | None = None,
         on_point: Callable[[str], None] = ignore,
         on_poison: Callable[[Any, BaseException], None] = ignore,
+        on_lost: Callable[[str], None] = ignore,
+        mail_pace_ms: int = 0,
     ) -> None:
         self.shard = shard
         self.compiled = compiled
@@ -95,6 +98,7 @@ class Actor:
         self.dead_letters = dead_letters
         self.on_point = on_point
         self.on_poison = on_poison
+        self.on_lost = on_lost
         settings = compiled.project.settings
         self.durable_batches = settings.state.durability == "batch"
         self.lateness_ms = settings.clock.lateness_ms
@@ -115,7 +119,7 @@ class Actor:
         self.settled_ms = 0
         self.saved_ms = 0
         self.moved = False
-        self.sent = self.outbox.first - 1
+        self.hand_over = HandOver(self.outbox, store, mail_pace_ms)
         self.entered = [0] * len(compiled.names)
         self.exited = [0] * len(compiled.names)
         self.counts = dict.fromkeys(
@@ -304,52 +308,33 @@ class Actor:
         messages = [*self._changes(out, write), *letters] if out else letters
         self.graph.save(write)
         desk, mailbox = self.desk, self.mailbox
-        if mailbox.outgoing:
-            messages = [*messages, *mailbox.outgoing]
+        mail = mailbox.outgoing
         due = self.time_ms - self.saved_ms >= SAVE_MS and (self.moved or self.outbox.trimmable)
-        if not (desk.touched or messages or due or mailbox.wrote or self.refresh.unsaved):
-            return []
+        if not (desk.touched or messages or mail or due or mailbox.wrote or self.refresh.unsaved):
+            return self.hand_over.take([], [], self.time_ms)
         for profile in desk.touched:
             self.timers.arm(profile, write)
         desk.store_touched(write)
-        if messages:
-            sequence = self.outbox.append(write, encode_messages(messages))
+        if messages or mail:
+            self.outbox.append(write, encode_messages([*messages, *mail]))
         self.outbox.trim(write)
         self.seen.forget(write, self.time_ms)
-        mailed = self._save_places(write)
+        self._save_places(write)
         self.saved_ms = self.time_ms
         self.store.write(write)
-        if self.durable_batches or mailed:
+        if self.durable_batches:
             self.store.sync()
         self.on_point("after_write")
-        if not messages or self.sent < sequence - 1:
-            return []
-        self.sent = sequence
-        return messages
+        return self.hand_over.take(messages, mail, self.time_ms)
 
-    def _save_places(self, write: Write) -> bool:
-        """Puts how far everything was read and sent into a write; says whether mail was sent."""
+    def _save_places(self, write: Write) -> None:
+        """Puts how far everything was read and sent into a write."""
         if self.moved:
             write.put(META_APPLIED, self.positions.encode(), self.meta)
             self.moved = False
         self.decisions.save(write)
         self.refresh.save(write)
-        return self.mailbox.save(write)
-
-    @property
-    def resending(self) -> bool:
-        """Whether the outbox holds what was not handed on yet."""
-        return self.sent < self.outbox.last
-
-    def resend(self) -> list[OutboxMessage]:
-        """Hands on some of what waits in the outbox since before the start, in its order; later messages come behind."""
-        messages: list[OutboxMessage] = []
-        for sequence, blob in self.outbox.read(self.sent + 1, RESEND_ENTRIES):
-            messages += decode_messages(blob)
-            self.sent = sequence
-            if len(messages) >= SWEEP_MAX:
-                break
-        return messages
+        self.mailbox.save(write)
 
     def begin(self, inputs: Iterable[tuple[bytes, int, int, int]]) -> None:
         """Notes where an input that has no position yet begins: (topic id, partition, offset, log time)."""
@@ -387,7 +372,7 @@ class Actor:
             self._save_places(write)
             self.store.write(write)
         self.store.sync()
-        sequence = self.outbox.sealed(self.sent)
+        sequence = self.hand_over.seal()
         applied = {f"{topic.hex()}/{partition}": offset for (topic, partition), (offset, _) in self.positions}
         return {"shard": self.shard, "applied": applied, "outbox": sequence}
 

@@ -93,7 +93,7 @@ class ShardStep(StatefulBatchLogic[tuple[int, Batch], list[OutboxMessage], dict[
             self._job.failed(error)
             raise error
         actor.outbox.acknowledge(fence["outbox"])
-        actor.sent = max(actor.sent, fence["outbox"])
+        actor.hand_over.sent = max(actor.hand_over.sent, fence["outbox"])
 
     def on_batch(self, values: list[tuple[int, Batch]]) -> tuple[list[list[OutboxMessage]], bool]:
         """Applies batches."""
@@ -119,7 +119,7 @@ class ShardStep(StatefulBatchLogic[tuple[int, Batch], list[OutboxMessage], dict[
         assert self._shard is not None
         actor = self._job.actors[self._shard]
         try:
-            messages = actor.resend() if actor.resending else actor.sweep()
+            messages = actor.hand_over.resend() if actor.hand_over.resending else actor.sweep()
         except BaseException as error:
             self._job.failed(error)
             raise
@@ -130,7 +130,7 @@ class ShardStep(StatefulBatchLogic[tuple[int, Batch], list[OutboxMessage], dict[
         if self._shard is None:
             return None
         actor = self._job.actors[self._shard]
-        return datetime.now(UTC) + BREATH if actor.resending or actor.overdue else None
+        return datetime.now(UTC) + BREATH if actor.hand_over.resending or actor.overdue else None
 
     def snapshot(self) -> dict[str, Any]:
         """Makes the shard durable; returns its fence."""

@@ -140,11 +140,12 @@ class Loop:
                     dead_letters=letters,
                     shards=self.shards,
                     snapshots=self.snapshots,
+                    on_lost=self.router.people.disown,
                 )
             )
         for actor in self.actors:
-            while actor.resending:
-                self._take(actor.resend())
+            while actor.hand_over.resending:
+                self._take(actor.hand_over.resend())
             for messages in put_in_force(actor, actor.refresh.tables, self.shards, self.began_ms):
                 self._take(messages)
 

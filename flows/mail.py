@@ -226,21 +226,18 @@ class Mailbox:
         if handler(stamp, write):
             self.wrote = True
 
-    def save(self, write: Write) -> bool:
+    def save(self, write: Write) -> None:
         """Puts the ends of the channels into a write that also holds ``outgoing`` and the positions.
 
-        Returns:
-            Whether it holds outgoing mail: then it has to be synced before it is handed on.
+        Outgoing mail is not handed on before that write is on disk.
         """
-        mailed = bool(self.outgoing)
-        if mailed:
+        if self.outgoing:
             write.put(META_SEQUENCES, self._sequences.encode(), self._meta)
             self.outgoing = []
         if self._moved:
             write.put(META_CHANNELS, self._channels.encode(), self._meta)
             self._moved = False
         self.wrote = False
-        return mailed
 
     def _miss(self, piece: Piece, last: int) -> None:
         missing = piece.sequence - last - 1

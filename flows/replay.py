@@ -112,6 +112,7 @@ class Replay:
         self.until_ms = until_ms
         self.clock = clock
         self.settings = project.settings
+        self.people = People(1, project.identity, self.compiled.event_type)
         self.actor = Actor(
             0,
             self.compiled,
@@ -119,9 +120,8 @@ class Replay:
             tables=self.tables,
             changes=ChangeWriter(self.compiled, "memberships", 1, clock),
             dead_letters=DeadLetters("dead-letters", self.settings.event_bytes_max),
+            on_lost=self.people.disown,
         )
-        self.people = People(1, project.identity, self.compiled.event_type)
-        self.by_user = self.people.by_user
         self.instants = Instants()
         self.watermark: int | None = None
         self.pending: list[Event] = []
@@ -224,7 +224,7 @@ class Replay:
         if event.handler is None and event.type in ("page", "screen"):
             self.result.unread_pages += 1
         # A user id that was seen before needs no more than a look, where nothing else says who it is.
-        person = self.by_user.get(event.userId) if event.anonymousId is None else None
+        person = self.people.by_user.get(event.userId) if event.anonymousId is None else None
         if person is None or event.type in self.people.slow_types:
             event.person, event.also = self.people.find(event)
         else:

@@ -62,6 +62,8 @@ log = logging.getLogger(__name__)
 
 META_TOPICS = b"topics"
 FIRST_RECORD_S = 5.0
+MAIL_PACE_MS = 20
+"""Mail between shards waits so long for more, by log time: each time that some goes out, the disk is synced."""
 
 
 class Options(msgspec.Struct, frozen=True):
@@ -193,7 +195,7 @@ class Worker:
             for _ in put_in_force(actor, actor.refresh.tables, settings.state.shards, began_ms):
                 if self.stop.is_set():
                     return CLEAN
-            actor.sent = actor.outbox.first - 1
+            actor.hand_over.sent = actor.outbox.first - 1
         return self._flow(project, compiled, snapshots, actors, topics, inputs, events, directory)
 
     def _open(
@@ -231,6 +233,7 @@ class Worker:
                 snapshots=snapshots,
                 on_point=self.on_point,
                 on_poison=self._on_poison,
+                mail_pace_ms=MAIL_PACE_MS,
             )
             actors.append(actor)
         return actors
@@ -310,6 +313,8 @@ class Worker:
         quarantined = frozenset((one.topic, one.partition, one.offset) for one in mode.quarantined)
         shards = settings.state.shards
         router, mailbox = Router(compiled, shards), topics.mailbox.name
+        for actor in actors:
+            actor.on_lost = router.people.disown
         hub = Hub(consumer, post, events, mail, mailbox, router, shards, log_time, quarantined, wall_clock_ms)
         watchdog = Watchdog(settings.watchdog_ms)
         watch = None

@@ -28,7 +28,7 @@ class Person:
         rank: the place of the namespace.
         salt: 64 bits of the id, mixed into message ids so that each profile has its own.
         known: whether the identifier is known to have a profile; set by the actor that has seen it.
-        owner: the person who is known to have this one among the identifiers of their profile.
+        owner: the person whose profile has this one among its identifiers, or has claimed it, as far as is known.
         alone: a tuple of this person.
         addressed: whether this is a profile.
     """
@@ -54,7 +54,7 @@ class People:
         shards: how many shards there are.
         settings: identity.yml.
         event_type: where the decoder puts the values at paths; None: only fields of the message itself are read.
-        remembered_max: beyond this many of a namespace the memory starts anew.
+        remembered_max: of a namespace's persons, so many of the last ones are remembered, and up to as many before them.
 
     Attributes:
         by_user, by_anonymous: persons by the raw value, where an event's userId decides, and where only its anonymousId
@@ -67,7 +67,7 @@ class People:
         shards: int,
         settings: IdentitySettings | None = None,
         event_type: EventType | None = None,
-        remembered_max: int = 200_000,
+        remembered_max: int = 150_000,
     ) -> None:
         settings = settings or IdentitySettings()
         self.shards = shards
@@ -78,9 +78,12 @@ class People:
         self.ranks = settings.ranks()
         self.previous = self.ranks[settings.alias_previous]
         self.memory: list[dict[Any, Person]] = [{} for _ in self.namespaces]
+        self.before: list[dict[Any, Person]] = [{} for _ in self.namespaces]
         self.by_user: dict[Any, Person] = {}
         self.by_anonymous: dict[Any, Person] = {}
         self.slow_types = frozenset({"alias"})
+        self.otherwise: dict[str, list[Person]] = {}
+        self.short: tuple[int, int] | None = None
         self._shorten()
 
     def _shorten(self) -> None:
@@ -89,6 +92,7 @@ class People:
         device = [rank for rank, one in enumerate(self.namespaces) if one.paths == (("anonymousId",),) and not one.of]
         others = [one for rank, one in enumerate(self.namespaces) if rank not in (*user, *device)]
         if user[:1] == [0] and len(user) == len(device) == 1 and all(one.of for one in others):
+            self.short = (user[0], device[0])
             self.by_user, self.by_anonymous = self.memory[user[0]], self.memory[device[0]]
             self.slow_types |= {type_ for one in others for type_ in one.of}
 
@@ -104,7 +108,7 @@ class People:
             if namespace.of and event.type not in namespace.of:
                 continue
             for raw in self._raw(event, rank, namespace):
-                person = self.memory[rank].get(raw)
+                person = self.memory[rank].get(raw) or self._recalled(rank, raw)
                 if person is None:
                     text = normalised(namespace, raw)
                     if not text:
@@ -143,13 +147,43 @@ class People:
             return None
         return value_at(self.event_type, event, Path(path[0], path[1:]))  # type: ignore[arg-type]  # one of the roots
 
-    def _remember(self, rank: int, raw: Any, text: str) -> Person:
-        memory = self.memory[rank]
-        if len(memory) >= self.remembered_max:
-            memory.clear()
-        name = self.namespaces[rank].name
-        person = memory[raw] = Person(profile_id(name, text), f"{name}:{text}", rank, self.shards)
+    def _recalled(self, rank: int, raw: Any) -> Person | None:
+        """A person who was not seen lately, and is now."""
+        person = self.before[rank].pop(raw, None)
+        if person is not None:
+            self._room(rank)[raw] = person
         return person
+
+    def _room(self, rank: int) -> dict[Any, Person]:
+        """The memory of a namespace; who was not seen since it was as full before is let go."""
+        memory = self.memory[rank]
+        if len(memory) < self.remembered_max:
+            return memory
+        self.before[rank], self.memory[rank] = memory, {}
+        if len(self.otherwise) >= self.remembered_max:
+            for persons in self.otherwise.values():
+                for person in persons:
+                    person.owner = None
+            self.otherwise.clear()
+        if self.short is not None:
+            self.by_user, self.by_anonymous = (self.memory[place] for place in self.short)
+        return self.memory[rank]
+
+    def _remember(self, rank: int, raw: Any, text: str) -> Person:
+        name = self.namespaces[rank].name
+        person = self._room(rank)[raw] = Person(profile_id(name, text), f"{name}:{text}", rank, self.shards)
+        if raw != text:
+            self.otherwise.setdefault(person.text, []).append(person)
+        return person
+
+    def disown(self, text: str) -> None:
+        """An identifier (``namespace:value``) has changed hands: whoever brings it next asks whose it is."""
+        name, _, value = text.partition(":")
+        rank = self.ranks.get(name)
+        memories = () if rank is None else (self.memory[rank], self.before[rank])
+        for written in (*(memory.get(value) for memory in memories), *self.otherwise.get(text, ())):
+            if written is not None:
+                written.owner = None
 
 
 def value_at(event_type: EventType, event: Any, path: Path) -> Any:

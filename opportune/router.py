@@ -67,7 +67,7 @@ class Router:
         self._deliver(rows, max(arrivals, default=0) - self.lateness_ms, deliver, refused)
         return refused
 
-    def _deliver(  # noqa: PLR0912 - the hot loop: a call for each of its cases would cost more than the case
+    def _deliver(  # noqa: C901, PLR0912 - the hot loop: a call for each of its cases would cost more than the case
         self,
         rows: Iterable[tuple[Any, Event, int]],
         late: int,
@@ -115,11 +115,11 @@ class Router:
                         weaker = strangers.get(device)
                         if weaker is None:
                             person = None
-                        else:
+                        elif weaker.owner is not person:
                             also = weaker.alone
                 if person is None or event.type in slow_types:
                     person, also = self.people.find(event)
-                if action is None and is_known(person, also):
+                if action is None and person.known and (not also or is_known(person, also)):
                     untouched += 1
                     continue
             except RejectedEvent as refusal:

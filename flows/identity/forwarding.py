@@ -73,7 +73,9 @@ class Forwarding:
             self.arrived += events
             return
         self.actor.counts["forwarded"] += len(events)
-        letters = self.leaving.setdefault(shard_of(to, self.shards), [])
+        receiver = shard_of(to, self.shards)
+        self.actor.graph.outgoing.close(receiver)
+        letters = self.leaving.setdefault(receiver, [])
         size = LETTER_BYTES
         for event in events:
             sent = _sent(event)

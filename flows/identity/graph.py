@@ -21,8 +21,10 @@ from flows.identity.letters import (
     LETTERS,
     Accept,
     Claim,
+    Claims,
     Conflict,
     Granted,
+    Grants,
     Letter,
     Lost,
     Meet,
@@ -32,12 +34,12 @@ from flows.identity.letters import (
     Suit,
     decode,
     encode,
-    kind_of,
 )
 from flows.identity.limits import Limits, namespace_of, shortened
 from flows.identity.merging import absorb, forget_turns, freeze, leave, state_of, thaw
 from flows.identity.moves import Moves
 from flows.identity.notes import NO_ORIGIN, Notes, mark_of, origin_of
+from flows.identity.outgoing import Outgoing
 from flows.identity.parts import Parts
 from flows.identity.waiting import Waiting
 from flows.mail import Piece
@@ -75,6 +77,8 @@ class Graph:
         self.waiting = Waiting(actor.store)
         self.forwarding = Forwarding(actor, shards)
         self.parts = Parts(actor.store)
+        self.outgoing = Outgoing(actor.mailbox, self.parts, self.forwarding, shards)
+        self.send = self.outgoing.send
         self.noted: list[tuple[Profile, Any]] = []
         self.moves = Moves(actor.shard, shards, self.forwarding.addressed)
         self.full: set[tuple[bytes, str]] = set()
@@ -102,24 +106,9 @@ class Graph:
 
     def save(self, write: Write) -> None:
         """Everything that is to be said is said, and what changed beside the heads is in the write."""
-        for receiver in list(self.forwarding.leaving):
-            self._flush(receiver)
+        self.outgoing.end()
         self.notes.save(write)
         self.waiting.save(write)
-
-    def send(self, letter: Letter) -> None:
-        """To the shard of its profile or identifier, behind all that was sent there."""
-        receiver = shard_of(digest_of(letter.suit.text) if isinstance(letter, Claim) else letter.to, self.shards)
-        self._flush(receiver)
-        self._post(receiver, letter)
-
-    def _flush(self, receiver: int) -> None:
-        for forward in self.forwarding.take(receiver):
-            self._post(receiver, forward)
-
-    def _post(self, receiver: int, letter: Letter) -> None:
-        for kind, body in self.parts.cut(kind_of(letter), encode(letter)):
-            self.actor.mailbox.send(receiver, kind, body)
 
     def _letter(self, piece: Piece, _: Write) -> bool:
         self.handle(piece.kind, decode(piece.kind, piece.body))
@@ -147,8 +136,21 @@ class Graph:
         self.join()
         self.full.clear()
         if kind == "claim":
-            self._claim(letter)
-            return
+            self._claim(letter.suit, take=letter.take)
+        elif kind == "claims":
+            self.actor.desk.load([digest_of(suit.text) for suit in letter.suits])
+            for suit in letter.suits:
+                self._claim(suit, take=False)
+        elif kind == "grants":
+            ids = [granted.to for granted in letter.granted]
+            self.actor.desk.load(ids)
+            self.notes.load(ids)
+            for granted in letter.granted:
+                self._answer("granted", granted)
+        else:
+            self._answer(kind, letter)
+
+    def _answer(self, kind: str, letter: Letter) -> None:
         profile = self.profile(letter.to)
         if profile.fate & MOVED:
             assert profile.into is not None, "a moved profile says where to"
@@ -173,21 +175,19 @@ class Graph:
 
     def _join(self, profile: Profile, event: Any, other: Person) -> None:
         text, person = other.text, event.person
-        if text in profile.identifiers:
-            other.owner = None if person.addressed else person
-            return
-        other.owner = None
-        if text in profile.pending:
+        other.owner = None if person.addressed else person
+        if text in profile.identifiers or text in profile.pending:
             return
         word = self._refusal(profile, text)
         if word is None:
             return
         self.actor.desk.touch(profile)
         if word:
+            other.owner = None
             self._tell(profile, word, text, origin_of(event))
             return
         profile.pending = [*profile.pending, text]
-        self.send(Claim(self.suit(profile, text, origin_of(event)), take=False))
+        self.outgoing.gather(other.id, Claims, self.suit(profile, text, origin_of(event)))
 
     def _refusal(self, profile: Profile, text: str) -> str | None:
         """Why a profile does not claim an identifier: a word of its history, none, or None where nothing is to be told."""
@@ -210,9 +210,8 @@ class Graph:
         counts = self.actor.counts
         counts[word] = counts.get(word, 0) + 1
 
-    def _claim(self, letter: Claim) -> None:
+    def _claim(self, suit: Suit, *, take: bool) -> None:
         """An identifier is claimed: it is free, or the claimer's, or changes hands, or its profile has to be met."""
-        suit = letter.suit
         head = self.profile(digest_of(suit.text))
         owner = head.founder if head.fate & ELSEWHERE else head.id if head.now or head.fate else None
         mark = mark_of(suit.text)
@@ -222,7 +221,7 @@ class Graph:
             if opposed and not self.limits.is_shared(suit.text):
                 self.send(Conflict(suit.claimer, suit))
                 return
-        if owner is None or opposed or (letter.take and owner == suit.seen):
+        if owner is None or opposed or (take and owner == suit.seen):
             if owner is not None:
                 turn += 1
                 head.turns = {**head.turns, mark: turn}
@@ -233,7 +232,8 @@ class Graph:
             head.strong = shortened(suit.strong)
             self.moves.belongs(head.id, suit.claimer)
         if owner == suit.claimer:
-            self.send(Granted(suit.claimer, suit.text, turn, opposed and not letter.take, suit.origin))
+            granted = Granted(suit.claimer, suit.text, turn, opposed and not take, suit.origin)
+            self.outgoing.gather(suit.claimer, Grants, granted)
         else:
             self.send(
                 Meet(owner, suit.claimer, suit.rank, suit.strong, replace(suit, seen=owner, turn=turn), claiming=False)
@@ -267,6 +267,7 @@ class Graph:
         forget_turns(profile)
         if text in profile.identifiers:
             profile.identifiers = [other for other in profile.identifiers if other != text]
+            self.actor.on_lost(text)
             self._tell(profile, "lost", text)
             self.notes.drop(profile.id, text)
 

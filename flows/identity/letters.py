@@ -58,6 +58,12 @@ class Claim(_Body, array_like=True, frozen=True, gc=False):
     take: bool
 
 
+class Claims(_Body, array_like=True, frozen=True, gc=False):
+    """To one shard: many profiles have each seen an identifier there; each is a ``Claim`` that takes nothing."""
+
+    suits: list[Suit]
+
+
 class Granted(_Body, array_like=True, frozen=True, gc=False):
     """To the claimer: the identifier is its own; it has changed hands ``turn`` times.
 
@@ -74,6 +80,12 @@ class Granted(_Body, array_like=True, frozen=True, gc=False):
     turn: int
     opposed: bool
     origin: Origin
+
+
+class Grants(_Body, array_like=True, frozen=True, gc=False):
+    """To one shard: what is granted to profiles there."""
+
+    granted: list[Granted]
 
 
 class Lost(_Body, array_like=True, frozen=True, gc=False):
@@ -182,7 +194,8 @@ class Forward(_Body, array_like=True, frozen=True, gc=False):
 Letter: TypeAlias = Any
 """One of the bodies."""
 LETTERS: dict[str, type[Any]] = {
-    kind.__name__.lower(): kind for kind in (Claim, Granted, Lost, Meet, Offer, Accept, Refuse, Conflict, Forward)
+    kind.__name__.lower(): kind
+    for kind in (Claim, Claims, Granted, Grants, Lost, Meet, Offer, Accept, Refuse, Conflict, Forward)
 }
 """By the kind of mail."""
 T = TypeVar("T")

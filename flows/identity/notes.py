@@ -8,6 +8,7 @@ Not here: mail that waits (flows.identity.waiting), what the mail says (flows.id
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -87,6 +88,13 @@ class Notes:
             value = self._store.get("profiles", profile + U16(HISTORY))
             history = self._history[profile] = History() if value is None else decode_history(value)
         return history
+
+    def load(self, profiles: Iterable[bytes]) -> None:
+        """Reads the histories of many profiles together."""
+        lacking = [profile for profile in dict.fromkeys(profiles) if profile not in self._history]
+        values = self._store.get_many("profiles", [profile + U16(HISTORY) for profile in lacking])
+        for profile, value in zip(lacking, values, strict=True):
+            self._history[profile] = History() if value is None else decode_history(value)
 
     def found(self, profile: bytes, event: Any) -> None:
         """Notes the event that founded a profile, which has no history yet."""

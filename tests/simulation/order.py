@@ -74,10 +74,20 @@ class Order:
         self.has.setdefault(profile, set()).add(text)
 
     def _claim(self, letter: Any) -> None:
-        claimer = letter.suit.claimer
-        self.claimed.setdefault(self.now(claimer), set()).add(letter.suit.text)
+        self._asks(letter.suit)
         if letter.take:
-            self.opposed.add((claimer, letter.suit.text))
+            self.opposed.add((letter.suit.claimer, letter.suit.text))
+
+    def _claims(self, letter: Any) -> None:
+        for suit in letter.suits:
+            self._asks(suit)
+
+    def _asks(self, suit: Any) -> None:
+        self.claimed.setdefault(self.now(suit.claimer), set()).add(suit.text)
+
+    def _grants(self, letter: Any) -> None:
+        for granted in letter.granted:
+            self._granted(granted)
 
     def _granted(self, letter: Any) -> None:
         text, claimer = letter.text, self.now(letter.to)

@@ -97,6 +97,7 @@ class World:
             changes=ChangeWriter(self.compiled, "memberships", 1, lambda: DAY_0),
             dead_letters=DeadLetters("dead-letters", 1 << 20),
             shards=self.shards,
+            on_lost=lambda text: self.routers[shard].people.disown(text),  # noqa: PLW0108 - the router changes at a crash
         )
 
     def step(self) -> None:
@@ -215,8 +216,8 @@ class World:
         self.channels[shard] = {}
         actor = self.actors[shard] = self._actor(shard)
         self.routers[shard] = Router(self.compiled, self.shards)
-        while actor.resending:
-            self.take(actor, actor.resend())
+        while actor.hand_over.resending:
+            self.take(actor, actor.hand_over.resend())
 
     def checkpoint(self) -> None:
         """All shards are copied, as they are between two steps."""

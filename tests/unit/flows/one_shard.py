@@ -100,8 +100,8 @@ class Shard:
     def resend(self) -> list[OutboxMessage]:
         """What waited in the outbox since before the start."""
         messages = []
-        while self.actor.resending:
-            messages += self.actor.resend()
+        while self.actor.hand_over.resending:
+            messages += self.actor.hand_over.resend()
         return messages
 
     def stored(self) -> dict[str, list[tuple[bytes, bytes]]]:

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from flows.actor import RESEND_ENTRIES, SAVE_MS
+from flows.actor import SAVE_MS
 from flows.batch import Batch, LocalRecord, Span
+from flows.hand_over import RESEND_ENTRIES
 from flows.loop import local_topic_id
 from opportune.errors import StateError
 from opportune.settings import Settings, State
@@ -77,7 +78,7 @@ def test_what_was_handed_on_goes_out_again_after_a_death_in_its_order() -> None:
     shard = Shard({"a": A10})
     first = shard.feed(a(0)) + shard.feed(a(0, "bob"), (b"{", 1)) + shard.feed(a(0, "cid"))
     shard.start()
-    assert shard.actor.resending
+    assert shard.actor.hand_over.resending
     # What is new waits behind it.
     assert shard.feed(a(5, "dan")) == []
     again = shard.resend()
@@ -95,7 +96,7 @@ def test_what_was_committed_is_trimmed_and_does_not_go_out_again() -> None:
     shard.feed(a(1, "cid"))
     assert len(list(shard.store.scan("outbox"))) == 2
     shard.start()
-    assert shard.actor.resend()[:1] == late
+    assert shard.actor.hand_over.resend()[:1] == late
 
 
 def test_a_snapshot_seals_only_what_was_handed_on() -> None:
@@ -103,12 +104,12 @@ def test_a_snapshot_seals_only_what_was_handed_on() -> None:
     for number in range(RESEND_ENTRIES + 5):
         shard.feed(a(number, f"u{number}"))
     shard.start()
-    assert len(shard.actor.resend()) == RESEND_ENTRIES
+    assert len(shard.actor.hand_over.resend()) == RESEND_ENTRIES
     assert shard.actor.snapshot()["outbox"] == RESEND_ENTRIES
     shard.actor.committed()
     shard.feed(a(100, "new"))
     shard.start()
-    assert len(shard.actor.resend()) == 6
+    assert len(shard.actor.hand_over.resend()) == 6
 
 
 def empty(time: int, position: int) -> Batch:

@@ -13,9 +13,11 @@ from flows.identity.letters import (
     LETTERS,
     Accept,
     Claim,
+    Claims,
     Conflict,
     Forward,
     Granted,
+    Grants,
     Lost,
     Meet,
     Offer,
@@ -40,10 +42,13 @@ NOW = 1_700_000_000_000
 MARK = 2**63 + 5
 ORIGIN = Origin(NOW - 1, "events/2/40", "m1")
 SUIT = Suit("anonymous_id:d1", ONE, 0, ["user_id:ann"], OTHER, 3, NOW, ORIGIN)
+GRANTED = Granted(ONE, "anonymous_id:d1", 4, opposed=True, origin=ORIGIN)
 STATE = State(OTHER, NOW, [0, 7], ["anonymous_id:d1"], ["email:x"], {MARK: 3}, [2**64 - 1], {1: b"\x91\x02"}, b"")
 LETTER = [
     Claim(SUIT, take=True),
-    Granted(ONE, "anonymous_id:d1", 4, opposed=True, origin=ORIGIN),
+    Claims([SUIT, SUIT]),
+    GRANTED,
+    Grants([GRANTED]),
     Lost(OTHER, "anonymous_id:d1", 4),
     Meet(OTHER, ONE, 1, ["email:x"], SUIT, claiming=False),
     Offer(ONE, STATE, SUIT, claiming=True),

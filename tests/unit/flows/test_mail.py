@@ -284,8 +284,8 @@ class Life:
         """A shard starts: what waits in its outbox goes out again."""
         made = actor(self.stores[shard], shard, self.at)
         made.mailbox.kinds["note"] = self.noting(self.stores[shard])
-        while made.resending:
-            self.produce(made.resend())
+        while made.hand_over.resending:
+            self.produce(made.hand_over.resend())
         return made
 
     def noting(self, store: MemoryStore) -> Callable[[Piece, Write], bool]:

@@ -61,8 +61,8 @@ class World:
         self.actor = Actor(
             shard, self.compiled, self.store, tables=self.tables, changes=writer, dead_letters=DeadLetters("d", 1 << 20)
         )
-        while self.actor.resending:
-            self.actor.resend()
+        while self.actor.hand_over.resending:
+            self.actor.hand_over.resend()
 
     def enforce(self, at: int) -> Iterator[list[OutboxMessage]]:
         return put_in_force(self.actor, self.tables, self.shards, DAY_0 + at)

@@ -76,6 +76,28 @@ def test_what_is_remembered_of_people_is_bounded_and_changes_nothing() -> None:
     assert [finding.find(event(f"u{number}"))[0].id for number in range(10)] == ids
 
 
+def test_who_was_seen_lately_keeps_what_is_known() -> None:
+    finding = People(2, remembered_max=3)
+    seen = [finding.find(event(f"u{number}"))[0] for number in range(5)]
+    assert finding.find(event("u1"))[0] is seen[1]
+    finding.find(event("u6"))
+    assert finding.find(event("u1"))[0] is seen[1]
+    assert finding.find(event("u0"))[0] is not seen[0]
+
+
+@pytest.mark.parametrize("raw", ["d1", " d1 ", 7])
+@pytest.mark.parametrize("later", [0, 3])
+def test_an_identifier_that_changed_hands_is_nobodys_for_whoever_brings_it_next(raw: str | int, later: int) -> None:
+    finding = People(2, remembered_max=3)
+    person, (device,) = finding.find(event("ann", raw))
+    device.owner = person
+    for number in range(later):
+        finding.find(event("ann", f"other{number}"))
+    finding.disown(device.text)
+    finding.disown("no such:thing")
+    assert finding.find(event("ann", raw))[1][0].owner is None
+
+
 def test_email_and_phone_come_with_identify_alone_and_are_normalised() -> None:
     traits = {"email": " Ann@Shop.example ", "phone": "+49 30 123456"}
     message: dict[str, object] = {"type": "identify", "userId": "ann", "anonymousId": "d1", "traits": traits}

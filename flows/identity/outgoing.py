@@ -1,0 +1,78 @@
+"""Letters on their way out of a shard, in order, few of them large rather than many small.
+
+Owns: which letter goes to which shard, and gathering: claims and grants to one shard are one letter while nothing else is
+sent there between them.
+Invariant: in each channel the order is that of ``send``, ``gather`` and of the events that leave (flows.identity.forwarding).
+Not here: the pieces of large letters (flows.identity.parts), stamps (flows.mail).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flows.identity.forwarding import Forwarding
+from flows.identity.letters import Claim, Claims, Grants, Letter, encode, kind_of
+from flows.identity.parts import Parts
+from flows.mail import Mailbox
+from opportune.identity import digest_of, shard_of
+
+GATHERED_MAX = 1_000
+"""So many claims or grants are in one letter at most."""
+
+
+class Outgoing:
+    """The letters that a shard sends.
+
+    Args:
+        mailbox: where they go.
+        parts: cuts large ones.
+        forwarding: the events that leave.
+        shards: how many there are.
+    """
+
+    def __init__(self, mailbox: Mailbox, parts: Parts, forwarding: Forwarding, shards: int) -> None:
+        self._mailbox = mailbox
+        self._parts = parts
+        self._forwarding = forwarding
+        self._shards = shards
+        self._gathered: dict[int, tuple[type[Claims | Grants], list[Any]]] = {}
+
+    def send(self, letter: Letter) -> None:
+        """To the shard of its profile or identifier, behind all that was sent there."""
+        receiver = shard_of(digest_of(letter.suit.text) if isinstance(letter, Claim) else letter.to, self._shards)
+        self._flush(receiver)
+        self.close(receiver)
+        self._post(receiver, letter)
+
+    def gather(self, id_: bytes, kind: type[Claims | Grants], item: Any) -> None:
+        """To the shard of an identifier or profile, with others of its kind."""
+        receiver = shard_of(id_, self._shards)
+        self._flush(receiver)
+        gathered = self._gathered.get(receiver)
+        if gathered is None or gathered[0] is not kind:
+            self.close(receiver)
+            gathered = self._gathered[receiver] = (kind, [])
+        gathered[1].append(item)
+
+    def close(self, receiver: int) -> None:
+        """What was gathered for a shard goes out: something else comes behind it."""
+        gathered = self._gathered.pop(receiver, None)
+        if gathered is not None:
+            kind, items = gathered
+            for first in range(0, len(items), GATHERED_MAX):
+                self._post(receiver, kind(items[first : first + GATHERED_MAX]))
+
+    def end(self) -> None:
+        """Everything goes out."""
+        for receiver in list(self._forwarding.leaving):
+            self._flush(receiver)
+        for receiver in list(self._gathered):
+            self.close(receiver)
+
+    def _flush(self, receiver: int) -> None:
+        for forward in self._forwarding.take(receiver):
+            self._post(receiver, forward)
+
+    def _post(self, receiver: int, letter: Letter) -> None:
+        for kind, body in self._parts.cut(kind_of(letter), encode(letter)):
+            self._mailbox.send(receiver, kind, body)
