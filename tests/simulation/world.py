@@ -21,7 +21,9 @@ from flows.dead_letters import DeadLetters
 from flows.identity.letters import LETTERS, decode
 from flows.loop import local_topic_id
 from flows.mail import LOCAL_TOPICS, Piece, decode_piece
+from flows.replay_changes import decode_change
 from opportune.compiled import Compiled
+from opportune.membership import MembershipChange
 from opportune.profile import Profile
 from opportune.project import Project
 from opportune.router import Router
@@ -61,6 +63,7 @@ class World:
 
     Attributes:
         crashes, restores: how often a shard died, and all were put back.
+        changes, letters: membership changes and dead letters that were handed out, repeats included.
     """
 
     def __init__(
@@ -79,6 +82,7 @@ class World:
         self.channels: list[dict[int, deque[bytes]]] = [{} for _ in range(shards)]
         self.mailbox: list[list[bytes]] = [[] for _ in range(shards)]
         self.letters: list[OutboxMessage] = []
+        self.changes: list[MembershipChange] = []
         self.routers = [Router(self.compiled, shards) for _ in range(shards)]
         self.actors = [self._actor(shard) for shard in range(shards)]
         self.crashes = self.restores = 0
@@ -194,6 +198,8 @@ class World:
                 self._tell(message.value or b"")
             elif message.topic == "dead-letters":
                 self.letters.append(message)
+            else:
+                self.changes.append(decode_change(message.value or b""))
 
     def _tell(self, value: bytes) -> None:
         """What a shard has decided is seen when it says so for the first time."""
