@@ -66,12 +66,13 @@ class Display:
         self._write(line(self._board))
         fresh = list(self._board.newest)[: self._board.changes - self._told]
         self._told = self._board.changes
-        # Those who did nothing and moved are few, and the ones that one would not expect.
-        for change in sorted(fresh, key=lambda change: change.cause != "attribute")[:SENTENCES]:
-            self._write("      " + self._sentence(change))
-
-    def _sentence(self, change: MembershipChange) -> str:
-        return sentence(change, self._board.tallies[change.audience].description)
+        # Those who did nothing and moved, or became one with somebody, are few, and the ones that one would not expect.
+        for change in sorted(fresh, key=_rarity)[:SENTENCES]:
+            self._write("      " + sentence(change, self._board))
 
     def _write(self, text: str) -> None:
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def _rarity(change: MembershipChange) -> int:
+    return 0 if change.cause == "attribute" else 1 if change.cause == "merged" else 2
