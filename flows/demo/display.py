@@ -6,6 +6,9 @@ Not here: what is drawn (flows.demo.view).
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+from operator import itemgetter
 from types import TracebackType
 from typing import Self
 
@@ -66,13 +69,18 @@ class Display:
         self._write(line(self._board))
         fresh = list(self._board.newest)[: self._board.changes - self._told]
         self._told = self._board.changes
-        # Those who did nothing and moved, or became one with somebody, are few, and the ones that one would not expect.
-        for change in sorted(fresh, key=_rarity)[:SENTENCES]:
+        for change in varied(fresh)[:SENTENCES]:
             self._write("      " + sentence(change, self._board))
 
     def _write(self, text: str) -> None:
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
-def _rarity(change: MembershipChange) -> int:
-    return 0 if change.cause == "attribute" else 1 if change.cause == "merged" else 2
+def varied(changes: Sequence[MembershipChange]) -> list[MembershipChange]:
+    """Changes in an order in which causes take turns; those come first that are few, and that one would not expect."""
+    turns: Counter[str] = Counter()
+    placed: list[tuple[int, int, MembershipChange]] = []
+    for change in changes:
+        placed.append((turns[change.cause], change.cause not in ("attribute", "merged"), change))
+        turns[change.cause] += 1
+    return [change for _, _, change in sorted(placed, key=itemgetter(0, 1))]

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from flows.demo.board import NEWEST_MAX, Board, Status
-from flows.demo.display import Display
+from flows.demo.display import Display, varied
 from flows.demo.report import report
 from flows.demo.traffic import Account
 from flows.demo.view import line, screen, sentence
@@ -142,6 +142,12 @@ def test_a_merge_is_told_as_who_became_part_of_whom() -> None:
     assert "merges 9" in "\n".join(drawn(board, 80, 24))
     assert "merges 9" in line(board)
     assert any("merges        9 profiles" in text for text in report(board))
+
+
+def test_where_few_are_told_the_causes_take_turns() -> None:
+    causes: list[Cause] = ["event", "event", "time", "merged", "merged", "attribute", "event"]
+    told = [one.cause for one in varied([change("nobody", "exited", cause) for cause in causes])]
+    assert told == ["merged", "attribute", "event", "time", "merged", "event", "event"]
 
 
 def test_sizes_are_entries_less_exits_and_the_newest_come_first(board: Board) -> None:
