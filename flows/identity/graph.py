@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from flows.actor import Actor
 
 replace = msgspec.structs.replace
-OPPOSED_MAX = 1_000
+OPPOSED_MAX = 250
 """A profile that was refused so many identifiers of others asks for no more that cannot change hands."""
 
 
