@@ -1,4 +1,4 @@
-# setup | setup-systems | demo | test | check | bench | format, and lock | clean. ARGS go to the command: make demo ARGS="--seconds 30"
+# setup | setup-systems | setup-clients | demo | test | check | bench | format, and lock | clean. ARGS go to the command: make demo ARGS="--seconds 30"
 
 FITS := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))
 PYTHON ?= $(shell for p in python3.11 python3.12 python3; do $$p -c '$(FITS)' 2>/dev/null && echo $$p && break; done)
@@ -10,7 +10,7 @@ PARALLEL := $(filter-out $(addsuffix /,$(SERIAL)) tests/__pycache__/,$(wildcard 
 QUICK := $(wildcard tests/unit tests/contracts tests/language tests/simulation)
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: setup setup-systems demo test check lint imports types bench format lock clean
+.PHONY: setup setup-systems setup-clients demo test check lint imports types bench format lock clean
 
 setup: .venv/.ready
 
@@ -28,6 +28,15 @@ setup-systems: setup .venv/.systems
 
 .venv/.systems: requirements-systems.lock .venv/.ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-systems.lock
+	@touch $@
+
+# The event clients of npm, of servers and of browsers, that tests/api drives: needs node and npm, and for browsers Chromium.
+setup-clients: .cache/clients/.ready
+
+.cache/clients/.ready: tests/api/clients/package.json
+	@mkdir -p .cache/clients
+	cp $< .cache/clients/
+	cd .cache/clients && npm install --silent --no-audit --no-fund --ignore-scripts --no-package-lock --omit=optional
 	@touch $@
 
 demo: setup

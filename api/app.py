@@ -12,8 +12,9 @@ from typing import Any
 
 import msgspec
 from fastapi import FastAPI, Request, Response
+from fastapi.responses import PlainTextResponse
 
-from api import problems
+from api import document, problems
 from api.access import Access
 from api.collector.producer import EventProducer
 from api.collector.refusals import Refusals
@@ -22,7 +23,7 @@ from api.keys import Keyring
 from api.metrics import Counters
 from api.problems import Problem
 from api.routes.audiences import audience_routes
-from api.routes.lookups import lookup_routes
+from api.routes.lookups import ERRORS, lookup_routes
 from api.settings import ServeSettings
 from api.shards import Shards
 from opportune.clock import Clock, monotonic_ms, wall_clock_ms
@@ -57,6 +58,7 @@ def make_app(
 
     app = FastAPI(title="Opportune", version="0.1.0", lifespan=lifespan, redoc_url=None)
     problems.install(app)
+    document.install(app)
     access, counters, refusals = Access(keyring, monotonic_ms), Counters(), Refusals()
     _own_routes(app, access, counters, refusals, producer, shards)
     if shards is not None:
@@ -80,7 +82,7 @@ def _own_routes(
         """The process is alive."""
         return {"status": "ok"}
 
-    @app.get("/readyz", tags=["service"])
+    @app.get("/readyz", tags=["service"], responses=ERRORS)
     async def readyz() -> dict[str, Any]:
         """Every part can answer."""
         if producer is not None and not producer.partitions:
@@ -89,7 +91,7 @@ def _own_routes(
             shards.check()
         return {"status": "ready"}
 
-    @app.get("/metrics", tags=["service"])
+    @app.get("/metrics", tags=["service"], response_class=PlainTextResponse)
     async def metrics() -> Response:
         """Counters, as Prometheus reads them."""
         gauges: dict[str, float] = {}
@@ -98,7 +100,7 @@ def _own_routes(
             gauges["opportune_collector_waiting_bytes"] = producer.waiting_bytes
         return Response(counters.text(gauges), media_type="text/plain; version=0.0.4")
 
-    @app.get("/v1/refusals", tags=["collector"])
+    @app.get("/v1/refusals", tags=["collector"], responses=ERRORS)
     async def last_refusals(request: Request) -> Response:
         """What the collector of this process refused lately; scope admin."""
         access.check(request, "admin")

@@ -33,6 +33,9 @@ class ProfileAnswer(BaseModel):
     memberships: list[MembershipAnswer] | None = None
     traits: dict[str, Any] | None = None
     attributes: dict[str, Any] | None = None
+    approximate: list[str] | None = Field(
+        None, description="audiences that look at more events of this person than are kept one by one"
+    )
     freshness: Freshness
 
 

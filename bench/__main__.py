@@ -16,7 +16,7 @@ from typing import Any, Final, TypeAlias
 
 import click
 
-from bench import identity, latency, memory, replay, service, storm
+from bench import identity, latency, memory, refresh, replay, service, storm
 from bench.kafka import BenchError, Topics, broker
 from bench.report import Result, show, write
 from bench.throughput import JOBS, Options, measure_jobs
@@ -64,7 +64,7 @@ def main(
     write_rows: bool,
     work: Path | None,
 ) -> None:
-    """Measures NAME...: calibrator one hundred nothing ten thousand latency storm memory service replay.
+    """Measures NAME...: calibrator one hundred nothing ten thousand latency storm refresh memory service replay.
 
     Without a name all of them but replay, which needs a data set and no broker.
 
@@ -103,7 +103,13 @@ def _others(full: bool) -> dict[str, Step]:
             bootstrap, work, topics, module.FULL if full else module.SHORT
         )
 
-    return {"latency": of(latency), "storm": of(storm), "memory": of(memory), "service": of(service)}
+    return {
+        "latency": of(latency),
+        "storm": of(storm),
+        "refresh": of(refresh),
+        "memory": of(memory),
+        "service": of(service),
+    }
 
 
 def _directory(work: Path | None) -> AbstractContextManager[str]:

@@ -23,7 +23,7 @@ import pyarrow.parquet
 from opportune.audiences.schema import Table
 from opportune.clock import wall_clock_ms
 from opportune.identity import profile_id
-from state.warehouse import Refresher, Shelf, difference, open_snapshot
+from state.warehouse import Comparison, Refresher, Shelf, open_snapshot
 
 COLUMNS = ("plan", "country", "spend", "visits", "signed_up", "newsletter", "name", "score")
 TABLE = Table("customers", "customers.parquet", "user_id")
@@ -103,10 +103,16 @@ def compare(shelf: Path) -> str:
     """What the shards do to find who is touched."""
     one = Shelf(shelf, TABLE.name)
     old, new = (open_snapshot(one.path(version), used=["plan", "spend"]) for version in one.versions()[-2:])
-    began = time.perf_counter()
-    changed = sum(len(difference(old, new, shard, SHARDS).changed) for shard in range(SHARDS))
-    took = time.perf_counter() - began
-    return f"compare 2 columns: {changed:,} rows changed, {took * 1000:.0f} ms for {SHARDS} shards"
+    comparison = Comparison(old, new, SHARDS)
+    changed, taken = 0, []
+    for part in range(comparison.parts):
+        began = time.perf_counter()
+        changed += len(comparison.ids(part))
+        taken.append((time.perf_counter() - began) * 1000)
+    return (
+        f"compare 2 columns: {changed:,} rows changed, {sum(taken):.0f} ms for {SHARDS} shards in {len(taken)} parts, "
+        f"the longest {max(taken):.1f} ms"
+    )
 
 
 def lookup(shelf: Path, count: int) -> str:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from msgspec.json import Encoder
 
 from flows.cloud_events import membership_headers, source_of
+from opportune.audiences.approximations import Approximate
 from opportune.clock import Clock
 from opportune.compiled import Compiled
 from opportune.event import iso_text
@@ -43,12 +44,12 @@ def net(changes: list[Change]) -> list[Change]:
     Returns:
         In order of instant, profile and audience.
     """
-    kept: dict[tuple[bytes, int, int], Change] = {}
+    kept: dict[tuple[int, bytes, int], Change] = {}
     for change in changes:
-        key = (change[0].id, change[3], change[1])
+        key = (change[3], change[0].id, change[1])
         if kept.pop(key, None) is None:
             kept[key] = change
-    return sorted(kept.values(), key=lambda change: (change[3], change[0].id, change[1]))
+    return [kept[key] for key in sorted(kept)]
 
 
 class AttributeCause:
@@ -86,6 +87,7 @@ class ChangeWriter:
             self.parts.append(((heads[0], tail), (heads[1], tail)))
         source = source_of(compiled.project.name)
         self.headers = [membership_headers(word, source) for word in WORDS]
+        self.instant = (0, b"")
 
     def emitted_at(self) -> bytes:
         """Now, as the records of one batch say it."""
@@ -98,9 +100,14 @@ class ChangeWriter:
         profile_id = profile.id.hex().encode()
         head, tail = self.parts[audience][entered]
         change_id = b"%s/%d" % (profile_id, version)
-        at = iso_text(at_ms).encode()
-        cause, event_id = cause_of(by)
-        value = b'{"id":"%s"%s%s","identifiers":%s,"at":"%s","emitted_at":"%s","cause":"%s","version":%d%s%s}' % (
+        if at_ms != self.instant[0]:
+            self.instant = (at_ms, iso_text(at_ms).encode())
+        at = self.instant[1]
+        approximate = b""
+        if by.__class__ is Approximate:
+            by, approximate = by.by, b',"approximate":true'
+        cause, event_id = (b"time", b"") if by is None else cause_of(by)
+        value = b'{"id":"%b"%b%b","identifiers":%b,"at":"%b","emitted_at":"%b","cause":"%b","version":%d%b%b%b}' % (
             change_id,
             head,
             profile_id,
@@ -111,6 +118,7 @@ class ChangeWriter:
             version,
             tail,
             event_id,
+            approximate,
         )
         return OutboxMessage(
             self.topic,

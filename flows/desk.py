@@ -23,7 +23,7 @@ from opportune.decode import Event, encode_traits
 from opportune.profile import Profile
 from state.keys import U16
 from state.store import Batch, Store
-from state.warehouse import WarehouseTable
+from state.warehouse import WarehouseTable, rows_of
 
 ARRIVAL = attrgetter("arrival")
 SHAPES_MAX = 10_000
@@ -54,14 +54,6 @@ def groups_of(store: Store, suffixes: list[bytes]) -> type[Groups]:
             return value
 
     return StoredGroups
-
-
-def rows_of(tables: Sequence[WarehouseTable], ids: Sequence[bytes]) -> Sequence[Any]:
-    """What ``Profile.row`` is for each id; see the attribute expressions of opportune.audiences.conditions."""
-    rows = [table.lookup(ids) for table in tables]
-    if len(rows) == 1:
-        return rows[0]
-    return list(zip(*rows, strict=True)) if rows else [None] * len(ids)
 
 
 class Desk:
@@ -223,10 +215,14 @@ class Desk:
             self._join(ids)
 
     def _join(self, ids: list[bytes]) -> None:
-        """The warehouse rows of profiles, looked up together."""
-        profiles = self.profiles
-        for profile_id, row in zip(ids, rows_of(self.tables, ids), strict=True):
-            profiles[profile_id].row = row
+        """The warehouse rows of profiles, by the identifiers that they have, looked up together."""
+        profiles = [self.profiles[profile_id] for profile_id in ids]
+        for profile, row in zip(profiles, rows_of(self.tables, profiles), strict=True):
+            profile.row = row
+
+    def join(self, profile: Profile) -> None:
+        """The warehouse rows of one profile, as of its identifiers."""
+        (profile.row,) = rows_of(self.tables, [profile])
 
     def open_due(self, profiles: Iterable[Profile], until_ms: int) -> None:
         """Reads the groups that firing needs, for profiles of which something is due up to an instant, inclusive."""

@@ -23,7 +23,7 @@ from flows.topic_watch import TopicWatch
 from flows.watchdog import Watchdog
 from opportune.clock import monotonic_ms, wall_clock_ms
 from opportune.event import iso_text
-from opportune.features import entries
+from opportune.features import limits
 
 EPOCH_EVENTS_MAX = 2_000_000
 """So many records are read in one epoch at most: what is under way between two commits is bounded."""
@@ -143,7 +143,7 @@ class Job:
             metrics.produced = self.delivery.produced
             metrics.refused_by_broker = self.delivery.refused_by_broker
             metrics.dropped = self.delivery.dropped
-        metrics.entries_dropped = entries.dropped[0]
+        metrics.entries_dropped, metrics.entries_coarsened = limits.dropped[0], limits.coarsened[0]
         metrics.left_out = hub.log_time.left_out
         metrics.shard_ms = {actor.shard: actor.settled_ms for actor in actors}
         metrics.entered = dict(

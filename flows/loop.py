@@ -18,8 +18,9 @@ from flows.batch import Batch, LocalRecord, Mail, Span
 from flows.changes import ChangeWriter
 from flows.control import SnapshotDecision, encode_decision
 from flows.dead_letters import DeadLetters
+from flows.in_force import in_force, versions_of
 from flows.mail import LOCAL_TOPICS
-from flows.refresh import in_force, put_in_force, versions_of
+from flows.refresh import put_in_force
 from flows.replay_changes import decode_change
 from opportune.clock import Clock, wall_clock_ms
 from opportune.compiled import Compiled

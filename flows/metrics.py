@@ -40,7 +40,8 @@ class Metrics:
         produced: messages given to Kafka.
         refused_by_broker: messages that Kafka refused for good, and that are dead letters now.
         dropped: messages that Kafka refused as dead letters too.
-        entries_dropped: of features' windows, since a person had too many (opportune.features.entries); since the process began.
+        entries_dropped: of features' windows, since a person had too many (opportune.features.limits); since the process began.
+        entries_coarsened: of those, the ones that went into hops or sketches instead.
         lag: records between what was read and the end, by ``topic/partition``.
         applied: the next offset to apply, by ``topic/partition``.
         shard_ms: log time by shard.
@@ -53,6 +54,7 @@ class Metrics:
         "changes",
         "dropped",
         "entered",
+        "entries_coarsened",
         "entries_dropped",
         "epoch",
         "events",
@@ -76,7 +78,7 @@ class Metrics:
         self.events = self.used = self.repeats = 0
         self.changes = self.profiles = self.timers = 0
         self.produced = self.refused_by_broker = self.dropped = 0
-        self.left_out = self.epoch = self.entries_dropped = 0
+        self.left_out = self.epoch = self.entries_dropped = self.entries_coarsened = 0
         self.rejected: dict[str, int] = {}
         self.identities: dict[str, int] = {}
         self.entered: dict[str, int] = {}

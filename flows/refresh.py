@@ -1,41 +1,41 @@
 """Putting warehouse tables in force in one shard: profiles for rows, and new memberships of people who sit still.
 
 Owns: which snapshots hold in a shard, and the way from one to the next. A decision on the control topic names the next
-one; from there on every profile is read with its new row, and those whose row differs are **pending**: each is switched
-once, in slices between batches, or before the first event or timer that meets it. Switching means: what is due before the
-decision's instant fires with the old row, then attributes are evaluated with the new one.
-And the ``warehouse`` value of the meta family, JSON: see ``InForce``.
+one; from there on every profile is read with its new row. The two are compared part by part, and those whose row differs,
+by whichever of their identifiers, are **pending**: each is switched once, in slices between batches, or before the first
+event, timer or mail that meets it, for which somebody whose part was not compared yet is compared alone. Switching means:
+what is due before the decision's instant fires with the old row, then attributes are evaluated with the new one.
 Invariants: a profile is evaluated with rows of one version, never with a mix; the instant is kept with the decision, so a
 pass that was killed is done again with the same instant and ends the same: a profile that was switched changes nothing at
 the second time. One decision at a time: what comes meanwhile waits, the newest of each table.
-Not here: reading sources (state.warehouse), when a refresh begins (flows.refresher), opening snapshots (flows.snapshots).
+Not here: reading sources (state.warehouse), when a refresh begins (flows.refresher), opening snapshots (flows.snapshots), what is
+kept of it (flows.in_force).
 """
 
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
 from flows.changes import AttributeCause
-from flows.desk import rows_of
+from flows.in_force import META_WAREHOUSE, InForce, in_force, versions_of
 from opportune.audiences.plan import ATTRIBUTES
 from opportune.profile import FROZEN, MOVED, NEVER, Change, Profile, advance, fire
 from state.keys import PROFILE_BYTES
 from state.outbox import OutboxMessage
 from state.store import Batch as Write
-from state.store import Store
-from state.warehouse import WarehouseTable, difference
+from state.warehouse import Comparison, WarehouseTable, comparison_of, rows_of
 
 if TYPE_CHECKING:
     from flows.actor import Actor
 
 log = logging.getLogger(__name__)
 
-META_WAREHOUSE = b"warehouse"
 SLICE = 2_000
 """So many profiles are written at once before the flow runs."""
 SLICE_LIVE = 250
@@ -56,24 +56,6 @@ class Snapshots(Protocol):
         ...
 
 
-class InForce(msgspec.Struct):
-    """Which tables are in force in a shard.
-
-    Args:
-        versions: by table.
-        at: since when, log time.
-        done: whether everybody whom the last decision concerns was switched.
-        before: the versions before it, while that is not done; empty: everybody is looked at.
-        waiting: versions that were decided meanwhile.
-    """
-
-    versions: dict[str, str] = {}
-    at: int = 0
-    done: bool = True
-    before: dict[str, str] = {}
-    waiting: dict[str, str] = {}
-
-
 class Refresh:
     """What is in force in a shard, and what is still to be switched.
 
@@ -84,7 +66,9 @@ class Refresh:
 
     Attributes:
         state: as it is kept.
-        pending: the ids of profiles that are still to be switched.
+        pending: the ids of profiles that are known to differ and still to be switched.
+        left: the parts of comparisons that are still to be made.
+        met: the ids of profiles that were switched or found equal meanwhile.
         missed: decisions that named a snapshot that was not there any more.
     """
 
@@ -95,6 +79,8 @@ class Refresh:
         self.state = in_force(actor.store)
         self.before: Mapping[str, WarehouseTable] = {}
         self.pending: set[bytes] = set()
+        self.left: deque[tuple[Comparison, int]] = deque()
+        self.met: set[bytes] = set()
         self.cause = AttributeCause({})
         self.unsaved = False
         self.missed = 0
@@ -104,12 +90,17 @@ class Refresh:
     @property
     def known(self) -> bool:
         """Whether the shard knows who is concerned by its tables: everybody was looked at, or what was before is there."""
-        return self.state.versions == versions_of(self.tables) and (self.state.done or bool(self.pending))
+        return self.state.versions == versions_of(self.tables) and (self.state.done or self.passing)
+
+    @property
+    def passing(self) -> bool:
+        """Whether somebody is, or may be, still to be switched."""
+        return bool(self.pending or self.left)
 
     @property
     def busy(self) -> bool:
         """Whether there is something to do without an event."""
-        return bool(self.pending or self.state.waiting)
+        return bool(self.pending or self.left or self.state.waiting)
 
     def decide(self, versions: Mapping[str, str], at_ms: int) -> None:
         """Takes a decision of the control topic.
@@ -134,7 +125,7 @@ class Refresh:
     def turn(self, at_ms: int) -> None:
         """Begins with what waits, where nothing is pending; nothing of the shard may be on the desk."""
         state = self.state
-        if self.pending or not state.waiting or not state.done:
+        if self.passing or not state.waiting or not state.done:
             return
         wanted = state.versions | state.waiting
         tables = self.snapshots.open(wanted) if self.snapshots is not None else None
@@ -150,19 +141,31 @@ class Refresh:
         self._compare()
 
     def meet(self, ids: Collection[bytes], out: list[Change]) -> None:
-        """Switches those of these profiles, all of them on the desk, that are pending."""
-        if not self.pending:
+        """Switches those of these profiles, all of them on the desk, whose row differs and who were not switched yet."""
+        if not self.pending and not self.left:
             return
         profiles = self.actor.desk.profiles
         hits = self.pending.intersection(ids)
+        if self.left:
+            hits |= self._differing([profile_id for profile_id in ids if profile_id not in self.met])
+            self.met.update(ids)
         if hits:
-            self.switch([profiles[profile_id] for profile_id in ids if profile_id in hits], out)
+            self.switch([profiles[profile_id] for profile_id in dict.fromkeys(ids) if profile_id in hits], out)
             self.pending -= hits
-            if not self.pending:
-                self._end()
+        self._end_if_done()
+
+    def _differing(self, ids: Sequence[bytes]) -> set[bytes]:
+        """Those of some profiles on the desk whose row before was another one."""
+        profiles = [self.actor.desk.profiles[profile_id] for profile_id in ids]
+        before = rows_of(self.actor.desk.used(self.before), profiles)
+        return {profile.id for profile, row in zip(profiles, before, strict=True) if row != profile.row}
 
     def slice(self, out: list[Change]) -> None:
-        """Switches some of those who are pending."""
+        """Compares a part, or switches some of those who are pending."""
+        if self.left and len(self.pending) < SLICE_LIVE:
+            self._compare_part()
+            self.actor.on_point("in_comparison")
+            return
         ids = list(islice(self.pending, SLICE_LIVE))
         if ids:
             self.actor.desk.load(ids)
@@ -177,9 +180,8 @@ class Refresh:
 
     def switch(self, profiles: Sequence[Profile], out: list[Change]) -> None:
         """Brings profiles that are on the desk, with their new rows, from their old rows to the new ones."""
-        desk, evaluate, at_ms = self.actor.desk, self.actor.evaluate, self.state.at
-        ids = [profile.id for profile in profiles]
-        old = rows_of(desk.used(self.before), ids) if self.before else [profile.row for profile in profiles]
+        desk, at_ms = self.actor.desk, self.state.at
+        old = rows_of(desk.used(self.before), profiles) if self.before else [profile.row for profile in profiles]
         known = [profile for profile in profiles if is_somebody(profile)]
         desk.open_due(known, at_ms)
         desk.open((profile, desk.reads(ATTRIBUTES)) for profile in known)
@@ -191,23 +193,42 @@ class Refresh:
                     self._find(profile, names[profile.id], out)
                 continue
             new, profile.row = profile.row, row
-            now = max(at_ms, profile.now)
-            before = len(out)
-            if profile.due < now:
-                desk.touch(profile)
-                advance(profile, now, out, evaluate)
-            profile.row = new
-            due = evaluate[ATTRIBUTES](profile, now, out, self.cause)
-            if due < profile.dues.get(ATTRIBUTES, NEVER):
-                desk.touch(profile)
-                profile.dues[ATTRIBUTES] = due
-                profile.due = min(profile.due, due)
-            if profile.due <= now:
-                desk.touch(profile)
-                fire(profile, now, out, evaluate, self.cause)
-            if len(out) > before:
-                desk.touch(profile)
-                profile.now = now
+            self._turn_to(profile, new, max(at_ms, profile.now), self.cause, out)
+
+    def belong(self, profile: Profile, out: list[Change], *, whatever: bool = False) -> None:
+        """A profile on the desk has other identifiers than before: rows come and go with them.
+
+        Args:
+            profile: with the row that it had.
+            out: takes the changes.
+            whatever: evaluate also where the row is the same.
+        """
+        (row,) = rows_of(self.actor.desk.tables, [profile])
+        if row == profile.row and not whatever:
+            return
+        if not self.actor.desk.tables or not is_somebody(profile):
+            profile.row = row
+            return
+        self._turn_to(profile, row, max(profile.now, self.actor.time_ms), AttributeCause({}), out)
+
+    def _turn_to(self, profile: Profile, row: Any, now: int, cause: AttributeCause, out: list[Change]) -> None:
+        """What is due before an instant fires with the row that a profile has; then it has another one."""
+        desk, evaluate, before = self.actor.desk, self.actor.evaluate, len(out)
+        if profile.due < now:
+            desk.touch(profile)
+            advance(profile, now, out, evaluate)
+        profile.row = row
+        due = evaluate[ATTRIBUTES](profile, now, out, cause)
+        if due < profile.dues.get(ATTRIBUTES, NEVER):
+            desk.touch(profile)
+            profile.dues[ATTRIBUTES] = due
+            profile.due = min(profile.due, due)
+        if profile.due <= now:
+            desk.touch(profile)
+            fire(profile, now, out, evaluate, cause)
+        if len(out) > before:
+            desk.touch(profile)
+            profile.now = now
 
     def _find(self, profile: Profile, name: str, out: list[Change]) -> None:
         """Makes the profile of a row."""
@@ -237,20 +258,41 @@ class Refresh:
             self._compare()
 
     def _compare(self) -> None:
-        """Finds who is pending."""
+        """Begins to find who is pending."""
         assert self.snapshots is not None
-        state, shard, shards = self.state, self.actor.shard, self.snapshots.shards
+        state, shard = self.state, self.actor.shard
         self.cause = AttributeCause(
             {name: version for name, version in state.versions.items() if state.before.get(name) != version}
         )
         for name, new in self.tables.items():
             old = self.before[name]
             if old is not new:
-                found = difference(old, new, shard, shards)
-                self.pending.update(new.index.ids_at(found.changed))
-                self.pending.update(new.index.ids_at(found.added))
-                self.pending.update(old.index.ids_at(found.gone))
-        if not self.pending:
+                comparison = comparison_of(old, new, self.snapshots.shards)
+                # Its own rows first: they are most of those that concern it.
+                own = comparison.own(shard)
+                others = [part for part in range(comparison.parts) if part not in own]
+                self.left.extend((comparison, part) for part in (*own, *others))
+        self._end_if_done()
+
+    def _compare_part(self) -> None:
+        """Finds who is pending in the next part, and in all behind it that cannot concern the shard."""
+        attached, shard = self.actor.graph.attached, self.actor.shard
+        while self.left:
+            comparison, part = self.left.popleft()
+            own = part in comparison.own(shard)
+            if not own and not attached.any:
+                continue
+            found = comparison.ids(part)
+            self.pending.update(attached.holders(found))
+            if own:
+                self.pending.update(found)
+            self.pending -= self.met
+            break
+        self._end_if_done()
+
+    def _end_if_done(self) -> None:
+        if not self.passing:
+            self.met = set()
             self._end()
 
     def _end(self) -> None:
@@ -260,7 +302,7 @@ class Refresh:
 
     def use(self, tables: Mapping[str, WarehouseTable]) -> None:
         """Takes other tables without a decision, where nothing is pending; ``put_in_force`` has to follow."""
-        assert not self.pending, "somebody is still to be switched"
+        assert not self.passing, "somebody is still to be switched"
         self.tables = tables
         self.actor.desk.use(tables)
 
@@ -271,7 +313,8 @@ class Refresh:
             return
         if self.state.versions == versions:
             at_ms = self.state.at
-        self.before, self.pending = {}, set()
+        self.before, self.pending, self.met = {}, set(), set()
+        self.left.clear()
         self.state = InForce(versions, at_ms, done=False, waiting=self.state.waiting)
         self.cause = AttributeCause(versions)
         self._keep()
@@ -306,24 +349,6 @@ class Refresh:
 def is_somebody(profile: Profile) -> bool:
     """Whether attributes can change anything here: there is a profile, and it is not on its way into another one."""
     return bool(profile.now) and not profile.fate & (FROZEN | MOVED)
-
-
-def in_force(store: Store) -> InForce:
-    """What a shard's state says."""
-    value = store.get("meta", META_WAREHOUSE)
-    return InForce() if value is None else msgspec.json.decode(value, type=InForce)
-
-
-def versions_of(tables: Mapping[str, WarehouseTable]) -> dict[str, str]:
-    """The version of each table."""
-    return {name: table.version for name, table in sorted(tables.items())}
-
-
-def least_in_force(actors: Sequence[Actor]) -> dict[str, str]:
-    """Of each table the version above which some shard has to be told of every other one."""
-    states = [actor.refresh.state for actor in actors]
-    known = [state.versions | state.waiting for state in states]
-    return {name: min(each.get(name, "") for each in known) for name in actors[0].refresh.tables}
 
 
 def put_in_force(

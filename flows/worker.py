@@ -29,6 +29,7 @@ from flows.delivery import Delivery
 from flows.end_marks import EndMarks
 from flows.exit_codes import BUG, CLEAN, PLANNED_RESTART, exit_code_of
 from flows.hub import Hub
+from flows.in_force import in_force, least_in_force
 from flows.inputs import Input
 from flows.job import Job, snapshot_of
 from flows.kafka_config import admin_config, consumer_config, producer_config, with_environment
@@ -36,7 +37,7 @@ from flows.kafka_errors import connect
 from flows.log_time import LogTime
 from flows.mail import MailTopics
 from flows.metrics import Metrics, StatusFile
-from flows.refresh import in_force, least_in_force, put_in_force
+from flows.refresh import put_in_force
 from flows.refresher import TableRefreshes
 from flows.routing import routing, started
 from flows.sinks import MembershipSink, shard_of_key

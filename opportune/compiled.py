@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from opportune.audiences.approximations import Approximations
 from opportune.audiences.compiler import Program, compile_plan
 from opportune.audiences.plan import Handler, Plan
 from opportune.decode import EventType
@@ -40,7 +41,7 @@ class Compiled:
         counting: whether evaluations are counted, for tests.
 
     Attributes:
-        plan, event_type, program: the parts.
+        plan, event_type, program, approximations: the parts.
         tracks: the action of each track call by its event name.
         other_tracks: the action of track calls of other names; None where nothing depends on them.
         kinds: the actions of other calls, by (call type, name or None).
@@ -63,6 +64,7 @@ class Compiled:
             else:
                 self.kinds[handler.kind] = action
         self.other_tracks = self.tracks.pop(None, None)
+        self.approximations = Approximations(self.plan)
         self.names = [audience.name for audience in self.plan.audiences]
 
     def action(self, event: Any) -> Action | None:

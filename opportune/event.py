@@ -40,6 +40,8 @@ ISO_8601 = re.compile(
 )
 """The shapes that are read, since ``datetime.fromisoformat`` takes more; it finds out whether there is such a day."""
 NINE_PLACES = Decimal("1e-9")
+NUMBER_DIGITS_MAX = 4_300
+"""Python reads no whole number of more digits, and one with an exponent is no longer: 1e999999999 would fill the memory."""
 CACHED_MAX = 100_000
 CACHED_CHARS_MAX = 40
 """A number with a longer text is not remembered: prices are short."""
@@ -123,12 +125,15 @@ def nine_places(number: Decimal) -> Decimal:
 class Numbers(dict[str, Decimal]):
     """Decimal of the text of a JSON number with a point or exponent, looked up by text: prices repeat.
 
-    A look-up raises ``ValueError`` for a number whose exponent has no place in a Decimal.
+    A look-up raises ``ValueError`` for a number of more than ``NUMBER_DIGITS_MAX`` digits before the point.
     """
 
     def __missing__(self, text: str) -> Decimal:
         try:
-            number = nine_places(Decimal(text))
+            number = Decimal(text)
+            if number.adjusted() >= NUMBER_DIGITS_MAX and number:
+                raise InvalidOperation
+            number = nine_places(number)
         except InvalidOperation as error:
             raise ValueError(f"{text[:40]} is beyond what a number can be") from error
         if len(text) <= CACHED_CHARS_MAX:

@@ -74,7 +74,8 @@ class Profile(msgspec.Struct, array_like=True, gc=False):
 
 
 Change: TypeAlias = tuple[Profile, int, bool, int, Any]
-"""Profile, audience number, entered, instant, and what did it: the event, None for time, or a cause's name."""
+"""Profile, audience number, entered, instant, and what did it: the event, None for time, or a cause's name; within an
+``Approximate`` (opportune.audiences.approximations) where not all that counted is kept one by one."""
 
 
 class Evaluate(Protocol):

@@ -3,7 +3,8 @@
 Owns: keys and small values of every column family, and the number of this format. Integers are big-endian, so that
 iteration is their order; ids are as opportune.identity makes them, so that keys about people begin with their slot::
 
-    identifiers  digest:16                              -> profile_id:16     (no writer yet)
+    identifiers  sender:u32 | index:u32                 -> piece of a letter (flows.identity.parts)
+                 0xFFFFFFFF | digest:16                 -> profile ids       (flows.identity.attached)
     profiles     profile_id:16                          -> head of the profile
                  profile_id:16 | group:u16              -> one group of its features
     timers       due_ms:u64 | profile_id:16             -> empty
@@ -43,6 +44,7 @@ META_SEQUENCES: Final = b"sequences"
 META_LINEAGE: Final = b"lineage"
 META_STARTED: Final = b"started"
 META_OUTBOX: Final = b"outbox"
+META_ATTACHED: Final = b"attached"
 
 _TIMER = Struct(">Q16s")
 _MEMBER = Struct(">I16s")

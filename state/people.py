@@ -31,9 +31,10 @@ from state.keys import (
     prefix_end,
 )
 from state.reader import ShardReader
-from state.warehouse import WarehouseTable
+from state.warehouse import WarehouseTable, rows_of
 
 decode_head = msgspec.msgpack.Decoder(Profile).decode
+decode_group = msgspec.msgpack.Decoder(list[Any]).decode
 OVERDUE_MAX = 50_000
 SLICE = 500
 
@@ -55,6 +56,7 @@ class Person(msgspec.Struct, frozen=True):
         memberships: in order of audience.
         traits: those that some condition reads.
         attributes: the warehouse columns that some condition reads, by ``table.column``.
+        approximate: the audiences that a feature beyond its exact bound takes part in, whether the person is in or not.
     """
 
     id: bytes
@@ -63,6 +65,7 @@ class Person(msgspec.Struct, frozen=True):
     memberships: list[Membership]
     traits: dict[str, Any]
     attributes: dict[str, Any]
+    approximate: list[str] = []
 
 
 class _Groups(dict[int, Any]):
@@ -127,7 +130,17 @@ class People:
             sorted(memberships, key=lambda one: one.audience),
             traits,
             self._attributes(profile),
+            self._approximate(reader, profile),
         )
+
+    def _approximate(self, reader: ShardReader, profile: Profile) -> list[str]:
+        approximations, groups = self.compiled.approximations, profile.groups
+        if not approximations.groups:
+            return []
+        unread = [number for number in approximations.groups if groups.get(number).__class__ is not list]
+        values = reader.get_many("profiles", [profile.id + U16(number) for number in unread])
+        opened = {number: decode_group(value) for number, value in zip(unread, values, strict=True) if value}
+        return [name for number, name in enumerate(self.names) if approximations.of(number, {**groups, **opened})]
 
     def members(self, reader: ShardReader, audience: int, time_ms: int) -> Iterator[list[tuple[bytes, int, list[str]]]]:
         """The members of an audience in a shard, in slices of (profile id, since_ms, identifiers), in order of profile id.
@@ -179,8 +192,7 @@ class People:
         profile.id = profile_id
         profile.groups = _Groups(reader, profile_id)
         profile.dirty = set()
-        rows = [table.lookup([profile_id])[0] for table in self.tables]
-        profile.row = rows[0] if len(rows) == 1 else tuple(rows) if rows else None
+        (profile.row,) = rows_of(self.tables, [profile])
         out: list[Change] = []
         if profile.due < time_ms:
             advance(profile, time_ms, out, self.compiled.program.evaluate)

@@ -22,7 +22,7 @@ from opportune.profile import ELSEWHERE, MOVED, Profile
 from state.keys import META_PLAN, U16
 from state.rocks import frozen
 from state.store import Store
-from state.warehouse import WarehouseTable
+from state.warehouse import WarehouseTable, keys_of, rows_of
 
 HOPS_MAX = 10_000
 decode_head = msgspec.msgpack.Decoder(Profile).decode
@@ -167,7 +167,8 @@ def person_state(plan: Plan, store: Store, profile: bytes, tables: Mapping[str, 
         groups: dict[int, Sequence[Any]] = {number: decode_group(value) for number, value in stored.items()}
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise unreadable(profile, error) from error
-    rows = {name: row for name, table in tables.items() for row in table.lookup([profile]) if row is not None}
+    head.id = profile
+    rows = {name: row for name, table in tables.items() for row in rows_of([table], [head]) if row is not None}
     names = [audience.name for audience in plan.audiences]
     return PersonState(
         profile.hex(),
@@ -177,4 +178,5 @@ def person_state(plan: Plan, store: Store, profile: bytes, tables: Mapping[str, 
         groups,
         {name: (at, value) for name, (at, value, _) in kept.items()},
         {name: row for name, row in rows.items() if name in plan.columns},
+        {name: tuple(keys_of(tables[name], head)) for name in rows},
     )

@@ -37,6 +37,10 @@ MEMTABLE_BYTES = 32 << 20
 """A family's memtable is written out at this size, or earlier when all of the process reach their common bound."""
 ARENA_BYTES = 64 << 10
 """Memtables grow by this. The library's 1 MiB, times the families of all shards, would fill much of the common bound."""
+FILTERED = ("profiles",)
+"""Families in which many keys are looked up that are not there: those of people, and identifiers, who are new."""
+MEMTABLE_FILTER = 0.03
+"""Of a memtable's bytes, for a filter of its keys: a look-up of one that is not there costs an eighth."""
 WAL_BYTES_MAX = 96 << 20
 """A shard's log: bounds what an open after a crash reads again."""
 LOG_FILE_BYTES = 1 << 20
@@ -87,7 +91,7 @@ class RocksStore:
             self._database = Rdict(
                 str(directory),
                 options=_options(memory),
-                column_families={name: _options(memory) for name in ("default", *FAMILIES)},
+                column_families={name: _options(memory, filtered=name in FILTERED) for name in ("default", *FAMILIES)},
                 access_type=access or AccessType.read_write(),
             )
         except Exception as error:  # rocksdict raises plain Exception for everything
@@ -197,8 +201,8 @@ def frozen(directory: Path) -> RocksStore:
     return RocksStore(directory, shared_memory(8 << 20, 8 << 20), AccessType.read_only(False))
 
 
-def _options(memory: Memory) -> Options:
-    """Options of the database and of each family."""
+def _options(memory: Memory, *, filtered: bool = False) -> Options:
+    """Options of the database and of each family; ``filtered``: memtables know what they do not have."""
     options = Options(raw_mode=True)
     options.create_if_missing(True)
     options.create_missing_column_families(True)
@@ -212,6 +216,9 @@ def _options(memory: Memory) -> Options:
     options.set_max_manifest_file_size(MANIFEST_BYTES_MAX)
     options.set_manifest_preallocation_size(64 << 10)
     options.set_compression_type(DBCompressionType.lz4())
+    if filtered:
+        options.set_memtable_whole_key_filtering(True)
+        options.set_memtable_prefix_bloom_ratio(MEMTABLE_FILTER)
     table = BlockBasedOptions()
     table.set_block_cache(memory.cache)
     table.set_bloom_filter(10, False)

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, Field
 
 from api.access import DEFAULT_SOURCE, Access, write_key_texts
 from api.collector.answers import Refused, answer, preflight, refusal
@@ -35,6 +36,36 @@ _OPENAPI_BODY = {
         "description": "a message, or `batch` of messages; gzip or deflate where Content-Encoding says so",
     }
 }
+
+
+class RefusalAnswer(BaseModel):
+    """A request that is not taken."""
+
+    code: str = Field(examples=["invalid_write_key"])
+    message: str
+
+
+class RefusedAnswer(BaseModel):
+    """A message that is not taken, by its place in the batch."""
+
+    index: int
+    code: str
+    message: str
+
+
+class TakenAnswer(BaseModel):
+    """Kafka has what is not named as refused."""
+
+    success: bool
+    accepted: int | None = None
+    refused: list[RefusedAnswer] | None = None
+
+
+_REFUSALS: dict[int | str, dict[str, Any]] = {
+    status: {"model": RefusalAnswer, "description": "what to do about it"}
+    for status in (400, 401, 408, 413, 415, 429, 503)
+}
+_TAKEN: dict[int | str, dict[str, Any]] = {200: {"model": TakenAnswer}}
 
 
 class Collector:
@@ -117,14 +148,14 @@ def _taken(accepted: int, refused: list[RefusedMessage]) -> dict[str, Any]:
 
 def collector_routes(collector: Collector) -> APIRouter:
     """All addresses of the collector."""
-    router = APIRouter(tags=["collector"])
+    router = APIRouter(tags=["collector"], responses=_REFUSALS)
 
     def take(path: str, kind: str | None) -> None:
         async def post(request: Request) -> Response:
             return await collector.take(request, kind)
 
         name = "collect " + path.strip("/").replace("/", " ")
-        router.add_api_route(path, post, methods=["POST"], name=name, openapi_extra=_OPENAPI_BODY)
+        router.add_api_route(path, post, methods=["POST"], name=name, openapi_extra=_OPENAPI_BODY, responses=_TAKEN)
         _allow(router, path)
 
     for path in BATCHES:

@@ -145,6 +145,8 @@ def told(shards: Shards, found: Found, person: Person, chosen: set[str]) -> dict
         answer["traits"] = person.traits
     if "attributes" in chosen:
         answer["attributes"] = person.attributes
+    if person.approximate:
+        answer["approximate"] = person.approximate
     answer["freshness"] = age(shards, found)
     return answer
 

@@ -75,6 +75,7 @@ class Board:
         events, repeats, refused, merges: what all processes of the worker have counted so far.
         restarts: how often the worker has begun anew.
         first_change_ms: from the worker's start to the first change, or None.
+        calls: commands for another terminal, once they work.
     """
 
     def __init__(self, project: str, audiences: dict[str, str], topics: tuple[str, ...], started_ms: int) -> None:
@@ -88,6 +89,7 @@ class Board:
         self.status: Status | None = None
         self.account = Account()
         self.first_change_ms: int | None = None
+        self.calls: tuple[str, ...] = ()
         self.events = self.repeats = self.restarts = self.merges = 0
         self.names: dict[str, str] = {}
         self.refused: Counter[str] = Counter()
@@ -149,13 +151,17 @@ class Board:
             self.rates.append(done * SECOND_MS // (status.at_ms - before.at_ms))
 
     def drained(self) -> bool:
-        """Whether everything that was sent has been applied: the topics were empty, so their offsets count records."""
+        """Whether everything that was sent has been applied: the topics were empty, so their offsets count records.
+
+        The lag is looked at too: what people sent to the collector is in the offsets and not in the account.
+        """
         if self.status is None:
             return False
-        applied = sum(
-            offset for where, offset in self.status.applied.items() if where.rpartition("/")[0] in self.topics
-        )
-        return applied >= self.account.records
+        applied, lag = self._of_events(self.status.applied), self._of_events(self.status.lag)
+        return applied >= self.account.records and not lag
+
+    def _of_events(self, numbers: dict[str, int]) -> int:
+        return sum(number for where, number in numbers.items() if where.rpartition("/")[0] in self.topics)
 
 
 def name_of(change: MembershipChange) -> str:

@@ -30,6 +30,7 @@ class Child:
         directory: where its log goes, ``NAME.log``.
         orders: its first line of input, if it wants one.
         speaks: whether its output is read with ``first_line``; else it goes to the log as well.
+        descriptors: open files that it gets under the same numbers.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class Child:
         orders: bytes | None = None,
         *,
         speaks: bool = False,
+        descriptors: Sequence[int] = (),
     ) -> None:
         self.name = name
         self.log = directory / f"{name}.log"
@@ -50,6 +52,7 @@ class Child:
                 stdout=subprocess.PIPE if speaks else log,
                 stderr=log,
                 start_new_session=True,
+                pass_fds=descriptors,
             )
         assert self._process.stdin is not None
         self._leash = self._process.stdin

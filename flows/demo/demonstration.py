@@ -1,6 +1,6 @@
 """A demo from start to end: who is started, what is shown, when it is over, and whether it went well.
 
-Owns: the sequence. Broker, worker, and once the flow is up the traffic; then the view, until Ctrl-C, until the time is over,
+Owns: the sequence. Broker, worker, and once the flow is up the traffic and the service; then the view, until Ctrl-C, until the time is over,
 or until a process dies. Invariant: however it ends, no process and (unless they are to be kept) no files or topics are left.
 Not here: processes (flows.demo.tree), numbers (flows.demo.board), drawing (flows.demo.view).
 """
@@ -20,6 +20,7 @@ from rich.text import Text
 from flows.demo.board import Board
 from flows.demo.display import Display
 from flows.demo.report import report
+from flows.demo.service import Service
 from flows.demo.tables import ChangingTables
 from flows.demo.topics import delete
 from flows.demo.traffic import Orders
@@ -40,6 +41,8 @@ DRAIN_SECONDS = 8.0
 LOOK_SECONDS = 0.1
 STATE = "state"
 ACCOUNT = "account.json"
+KEYS = "no-keys.json"
+"""Is never there: on this machine the demo's service is open."""
 
 
 class Wishes(msgspec.Struct, frozen=True, kw_only=True):
@@ -130,17 +133,23 @@ class Demonstration:
         self._board.started_ms = self._board.now_ms = self._clock()
         self._tables = ChangingTables(self._project, directory, self._wishes.seed, self._clock)
         tree.start_worker(self._worker(directory))
+        service = Service()
         watched = Watch(self._settings, self._board, directory / STATE, directory / ACCOUNT, self._clock)
         try:
             with Display(self._console, self._board, self._source) as display:
-                return self._acts(tree, directory, lambda: self._frame(tree, watched, display), watched)
+                return self._acts(
+                    tree, directory, lambda: self._frame(tree, watched, service, display), watched, service
+                )
         finally:
-            self._say("Ending traffic, flow and broker ...")
+            self._say("Ending traffic, service, flow and broker ...")
             tree.stop()
+            service.close()
             watched.close()
             watched.read_files()
 
-    def _acts(self, tree: Tree, directory: Path, frame: Callable[[], str | None], watched: Watch) -> str | None:
+    def _acts(
+        self, tree: Tree, directory: Path, frame: Callable[[], str | None], watched: Watch, service: Service
+    ) -> str | None:
         """The flow comes up, traffic flows, what is on its way arrives."""
         trouble = self._until(lambda: watched.up, START_SECONDS, frame)
         if trouble is not None or self._stop:
@@ -148,6 +157,7 @@ class Demonstration:
         if not watched.up:
             return f"the flow was not up after {START_SECONDS:.0f} s; it says:\n{tree.last_words('worker')}"
         tree.start_traffic(self._orders(directory))
+        tree.start_service(self._serve(directory), service.descriptor)
         trouble = self._until(self._changes, self._wishes.seconds, frame)
         if trouble is not None or self._stop:
             return trouble
@@ -163,11 +173,12 @@ class Demonstration:
             self._tables.change()
         return False
 
-    def _frame(self, tree: Tree, watched: Watch, display: Display) -> str | None:
+    def _frame(self, tree: Tree, watched: Watch, service: Service, display: Display) -> str | None:
         """Look, show, and see whether all processes live; returns what went wrong."""
         watched.look(LOOK_SECONDS)
         if not watched.up:
             time.sleep(LOOK_SECONDS)
+        service.look(self._board)
         display.show()
         return tree.died()
 
@@ -184,12 +195,20 @@ class Demonstration:
 
     def _worker(self, directory: Path) -> list[str]:
         """The command that runs the job on what the demo has set up."""
+        command = self._command("run", directory)
+        return [*command, "--embedded"] if self._wishes.bootstrap_servers is None else command
+
+    def _serve(self, directory: Path) -> list[str]:
+        """The command that serves what the job makes; without keys, also where the project has some."""
+        return [*self._command("serve", directory), "--keys", str(directory / KEYS)]
+
+    def _command(self, name: str, directory: Path) -> list[str]:
         assert self._tables is not None, "the tables are there before the worker"
-        command = ["opportune.cli.main", "run", str(self._tables.project_directory)]
+        command = ["opportune.cli.main", name, str(self._tables.project_directory)]
         command += ["--bootstrap-servers", self._settings.kafka.bootstrap_servers]
         command += ["--state", str(directory / STATE)]
         if self._wishes.bootstrap_servers is None:
-            return [*command, "--embedded"]
+            return command
         return [*command, "--topic-prefix", self._wishes.prefix]
 
     def _orders(self, directory: Path) -> Orders:

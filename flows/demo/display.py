@@ -39,6 +39,7 @@ class Display:
         self._source = source
         self._next_ms = board.now_ms
         self._told = 0
+        self._calls_told = False
         self._live = Live(console=console, screen=True, auto_refresh=False) if console.is_terminal else None
 
     def __enter__(self) -> Self:
@@ -65,8 +66,13 @@ class Display:
             self._live.update(screen(self._board, size.width, size.height, self._source), refresh=True)
 
     def _tell(self) -> None:
-        """One line of figures, and a few of the changes since the last one."""
+        """One line of figures, and a few of the changes since the last one; once, the commands for another terminal."""
         self._write(line(self._board))
+        if self._board.calls and not self._calls_told:
+            self._calls_told = True
+            self._write("Ask it yourself, from another terminal:")
+            for call in self._board.calls:
+                self._write(call)
         fresh = list(self._board.newest)[: self._board.changes - self._told]
         self._told = self._board.changes
         for change in varied(fresh)[:SENTENCES]:

@@ -1,4 +1,4 @@
-"""The processes of the demo: broker, worker and traffic, in the order in which they need each other.
+"""The processes of the demo: broker, worker, traffic and service, in the order in which they need each other.
 
 Owns: starting them, noticing that one has died, and ending all within a bounded time. Invariant: after ``stop`` none is left.
 Not here: one process (flows.demo.child), what they are told (flows.demo.demonstration).
@@ -18,7 +18,7 @@ from opportune.clock import Clock
 BROKER_SECONDS = 10.0
 WORKER_SECONDS = 3.0
 TRAFFIC_SECONDS = 1.5
-"""How long each may take to end by itself; traffic and worker do so at the same time, which leaves a margin below five."""
+"""How long each may take to end by itself; all but the broker do so at the same time, which leaves a margin below five."""
 
 
 class Tree:
@@ -51,6 +51,11 @@ class Tree:
         """Start the job: a module that runs it, and its arguments."""
         self._children["worker"] = Child("worker", ["-m", "flows.demo.leash", *command], self._directory)
 
+    def start_service(self, command: Sequence[str], descriptor: int) -> None:
+        """Start the service: a module that runs it, its arguments, and the socket that it listens on."""
+        arguments = ["-m", "flows.demo.leash", *command, "--descriptor", str(descriptor)]
+        self._children["service"] = Child("service", arguments, self._directory, descriptors=[descriptor])
+
     def start_traffic(self, orders: Orders) -> None:
         """Start the shop's traffic."""
         encoded = msgspec.json.encode(orders)
@@ -74,7 +79,7 @@ class Tree:
 
     def stop(self) -> None:
         """End everything that still runs, the broker last."""
-        self._end(["traffic", "worker"], WORKER_SECONDS)
+        self._end(["traffic", "service", "worker"], WORKER_SECONDS)
         self._end(["broker"], TRAFFIC_SECONDS / 2)
 
     def _end(self, names: Sequence[str], seconds: float) -> None:

@@ -41,7 +41,7 @@ def screen(board: Board, width: int, height: int, source: str) -> RenderableType
         source: which broker, in a few words.
     """
     layout = Layout()
-    rows = height - FRAME_ROWS
+    rows = height - FRAME_ROWS - len(board.calls)
     tall = min(len(board.tallies) + 2, max(LEAST_ROWS, rows // 2))
     layout.split_column(
         Layout(_headline(board, source), size=1),
@@ -49,6 +49,8 @@ def screen(board: Board, width: int, height: int, source: str) -> RenderableType
         Layout(_audiences(board, tall - 2), size=tall),
         Layout(_changes(board, rows - tall - 2, width)),
         Layout(_refused(board), size=1),
+        # No frame around them: they are to be copied.
+        *(Layout(Text(call, no_wrap=True, style="bold green"), size=1) for call in board.calls),
     )
     return layout
 

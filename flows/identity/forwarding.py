@@ -12,7 +12,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from flows.batch import LocalRecord
-from flows.identity.letters import Forward, Sent
+from flows.identity.letters import Forward, Sent, encode
+from flows.identity.waiting import Waiting
 from opportune.errors import RejectedEvent
 from opportune.identity import ProfileId, shard_of
 from opportune.people import People, Person
@@ -98,9 +99,13 @@ class Forwarding:
             person = self.profiles[to] = Person(ProfileId(to), "", 0, self.shards, addressed=True)
         return person
 
-    def give_up(self, events: Sequence[Any]) -> None:
-        """Events become dead letters: too much waits already for the merge of their profile."""
-        self.refused += [(event.origin, RejectedEvent("merge_too_long")) for event in events]
+    def let_wait(self, profile: bytes, events: Sequence[Any], waiting: Waiting) -> None:
+        """Events wait for what becomes of a frozen profile; where too much does already, they become dead letters."""
+        if waiting.has_room(profile):
+            waiting.park(profile, "forward", encode(self.letter(profile, events)))
+            self.actor.mailbox.wrote = True
+        else:
+            self.refused += [(event.origin, RejectedEvent("merge_too_long")) for event in events]
 
     def arrive(self, letter: Forward, *, taken: bool = True) -> None:
         """Events of a profile that lives here came in; those that are not taken become dead letters."""

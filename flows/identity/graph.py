@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from flows.identity.absorbed import with_salt_of
+from flows.identity.attached import Attached
 from flows.identity.forwarding import Forwarding
 from flows.identity.letters import (
     LETTERS,
@@ -77,6 +78,7 @@ class Graph:
         self.waiting = Waiting(actor.store)
         self.forwarding = Forwarding(actor, shards)
         self.parts = Parts(actor.store)
+        self.attached = Attached(actor.store, wanted=bool(actor.desk.columns))
         self.outgoing = Outgoing(actor.mailbox, self.parts, self.forwarding, shards)
         self.send = self.outgoing.send
         self.noted: list[tuple[Profile, Any]] = []
@@ -109,6 +111,7 @@ class Graph:
         self.outgoing.end()
         self.notes.save(write)
         self.waiting.save(write)
+        self.attached.save(write)
 
     def _letter(self, piece: Piece, _: Write) -> bool:
         self.handle(piece.kind, decode(piece.kind, piece.body))
@@ -122,8 +125,13 @@ class Graph:
 
     def profile(self, id_: bytes) -> Profile:
         """A profile of this shard, on the desk."""
-        self.actor.desk.load([id_])
+        self._load([id_])
         return self.actor.desk.profiles[id_]
+
+    def _load(self, ids: list[bytes]) -> None:
+        """Puts profiles of this shard on the desk, as of the snapshots in force."""
+        self.actor.desk.load(ids)
+        self.actor.refresh.meet(ids, self.out)
 
     def handle(self, kind: str, letter: Letter) -> None:
         """Answers a letter: here if the profile lives here, else where it has gone; a frozen one lets it wait."""
@@ -138,12 +146,12 @@ class Graph:
         if kind == "claim":
             self._claim(letter.suit, take=letter.take)
         elif kind == "claims":
-            self.actor.desk.load([digest_of(suit.text) for suit in letter.suits])
+            self._load([digest_of(suit.text) for suit in letter.suits])
             for suit in letter.suits:
                 self._claim(suit, take=False)
         elif kind == "grants":
             ids = [granted.to for granted in letter.granted]
-            self.actor.desk.load(ids)
+            self._load(ids)
             self.notes.load(ids)
             for granted in letter.granted:
                 self._answer("granted", granted)
@@ -217,7 +225,7 @@ class Graph:
         mark = mark_of(suit.text)
         turn, opposed = head.turns.get(mark, 0), False
         if owner not in (None, suit.claimer):
-            opposed = self.limits.excluded(self._strong_of(head), suit.strong)
+            opposed = self.limits.excluded(self.limits.strong_of(head), suit.strong)
             if opposed and not self.limits.is_shared(suit.text):
                 self.send(Conflict(suit.claimer, suit))
                 return
@@ -239,10 +247,6 @@ class Graph:
                 Meet(owner, suit.claimer, suit.rank, suit.strong, replace(suit, seen=owner, turn=turn), claiming=False)
             )
 
-    def _strong_of(self, head: Profile) -> list[str]:
-        """What the owner of an identifier surely has that cannot change hands; it may have more."""
-        return head.strong if head.fate & ELSEWHERE else self.limits.strong(head.identifiers)
-
     def _granted(self, profile: Profile, letter: Granted) -> None:
         """The identifier is the profile's, unless it is known to have changed hands since."""
         text, mark = letter.text, mark_of(letter.text)
@@ -254,7 +258,7 @@ class Graph:
         if letter.turn:
             profile.turns = {**profile.turns, mark: letter.turn}
         if text not in profile.identifiers:
-            profile.identifiers = [*profile.identifiers, text]
+            self._has(profile, [*profile.identifiers, text])
             self._tell(profile, "attached", text, letter.origin)
             self.notes.bring(profile.id, text, letter.origin)
 
@@ -266,10 +270,16 @@ class Graph:
         profile.turns = {**profile.turns, mark: letter.turn}
         forget_turns(profile)
         if text in profile.identifiers:
-            profile.identifiers = [other for other in profile.identifiers if other != text]
+            self._has(profile, [other for other in profile.identifiers if other != text])
             self.actor.on_lost(text)
             self._tell(profile, "lost", text)
             self.notes.drop(profile.id, text)
+
+    def _has(self, profile: Profile, identifiers: list[str]) -> None:
+        """The profile has other identifiers than before: rows of the warehouse come and go with them."""
+        self.attached.follow(profile.id, profile.identifiers, identifiers)
+        profile.identifiers = identifiers
+        self.actor.refresh.belong(profile, self.out)
 
     def _meet(self, profile: Profile, letter: Meet) -> None:
         suit, strong = letter.suit, self.limits.strong(profile.identifiers)
@@ -295,8 +305,9 @@ class Graph:
             self.send(Refuse(state.profile, profile.id, letter.suit, claiming=letter.claiming))
             return
         actor = self.actor
-        now = max(profile.now, state.now)
-        absorb(profile, state, now, actor.compiled.plan, actor.evaluate, self.out)
+        now, before = max(profile.now, state.now), profile.identifiers
+        absorb(profile, state, now, actor.compiled.plan, actor.evaluate, self.out, actor.desk.join)
+        self.attached.follow(profile.id, before, profile.identifiers)
         if shard_of(state.profile, self.shards) == actor.shard:
             profile.absorbed = with_salt_of(state.profile, profile.absorbed, state.absorbed)
         self.notes.join(profile.id, state.history)
@@ -308,6 +319,7 @@ class Graph:
         self.send(Accept(state.profile, profile.id, now))
 
     def _accept(self, profile: Profile, letter: Accept) -> None:
+        self.attached.follow(profile.id, profile.identifiers, [])
         leave(profile, letter.winner, letter.now, self.actor.desk, self.write, self.out)
         if not profile.fate & ELSEWHERE:
             self.moves.belongs(profile.id, letter.winner)
@@ -326,6 +338,8 @@ class Graph:
 
     def _refuse(self, profile: Profile, letter: Refuse) -> None:
         thaw(profile)
+        # A snapshot may have come into force meanwhile, which changes nothing of a frozen profile.
+        self.actor.refresh.belong(profile, self.out, whatever=True)
         self._oppose(profile, letter.other, letter.suit, claiming=letter.claiming)
         for kind, body in self.waiting.release(profile.id):
             self.handle(kind, decode(kind, body))
@@ -364,7 +378,7 @@ class Graph:
         if profile.fate & ELSEWHERE and not person.addressed:
             to = profile.founder
         elif profile.fate & FROZEN:
-            self._let_wait(profile, events)
+            self.forwarding.let_wait(profile.id, events, self.waiting)
             return True
         elif profile.fate & MOVED:
             to = profile.into
@@ -382,11 +396,3 @@ class Graph:
             self.moves.belongs(person.id, to)
         self.forwarding.send_on(to, events)
         return True
-
-    def _let_wait(self, profile: Profile, events: Sequence[Any]) -> None:
-        """Events wait for what becomes of a frozen profile, while there is room."""
-        if not self.waiting.has_room(profile.id):
-            self.forwarding.give_up(events)
-            return
-        self.waiting.park(profile.id, "forward", encode(self.forwarding.letter(profile.id, events)))
-        self.actor.mailbox.wrote = True

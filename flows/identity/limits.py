@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from opportune.identifiers import IdentitySettings
+from opportune.profile import ELSEWHERE, Profile
 
 IDENTIFIERS_BYTES = 24 << 10
 """Of the texts of a profile's identifiers: 1,000 of 24 bytes, 500 of the usual random ones."""
@@ -35,6 +36,10 @@ class Limits:
         if any(count > self._limits.get(namespace, 0) for namespace, count in counts.items()):
             return True
         return size_of(different) > IDENTIFIERS_BYTES
+
+    def strong_of(self, pointer: Profile) -> list[str]:
+        """What the owner of an identifier surely has that cannot change hands, by its pointer; it may have more."""
+        return pointer.strong if pointer.fate & ELSEWHERE else self.strong(pointer.identifiers)
 
     def excluded(self, strong: Sequence[str], other: Sequence[str]) -> bool:
         """Whether identifiers that cannot change hands keep two profiles apart for ever: each keeps what it has."""

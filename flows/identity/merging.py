@@ -7,6 +7,7 @@ Not here: when (flows.identity.graph), the merge of a feature (opportune.audienc
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -68,6 +69,7 @@ def absorb(
     plan: Plan,
     evaluate: list[Evaluate],
     out: list[Change],
+    join: Callable[[Profile], None],
 ) -> None:
     """The winner takes over what the loser has; all its audiences are evaluated once, at ``now``.
 
@@ -78,6 +80,7 @@ def absorb(
         plan: the features.
         evaluate: by handler number.
         out: takes the changes.
+        join: gives a profile the warehouse rows of its identifiers.
     """
     if profile.due < now:
         advance(profile, now, out, evaluate)
@@ -86,6 +89,7 @@ def absorb(
         profile.groups[group] = merge_group(plan, group, _opened(plan, group, profile.groups[group]), theirs)
         profile.dirty.add(group)
     unite(profile, state)
+    join(profile)
     before = set(profile.members)
     for number, handler in enumerate(evaluate):
         due = handler(profile, now, [], None)

@@ -15,6 +15,7 @@ from struct import Struct
 
 import msgspec
 
+from flows.identity.attached import FIRST as ATTACHED_FIRST
 from opportune.errors import RejectedEvent
 from state.store import Batch, Store
 
@@ -47,7 +48,7 @@ class Parts:
         self._family = store.family("identifiers")
         self._part_bytes = part_bytes
         self._come: dict[int, list[bytes]] = {}
-        for key, value in store.scan("identifiers"):
+        for key, value in store.scan("identifiers", b"", ATTACHED_FIRST):
             self._come.setdefault(int.from_bytes(key[:4], "big"), []).append(value)
 
     def cut(self, kind: str, body: bytes) -> Iterator[tuple[str, bytes]]:

@@ -22,6 +22,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
+from opportune.audiences.approximations import Approximations
 from opportune.audiences.conditions import Emitter, Names, opening
 from opportune.audiences.general import decided
 from opportune.audiences.plan import ATTRIBUTES, TRAITS, Feature, Group, Handler, Plan, Role
@@ -95,6 +96,7 @@ def compile_plan(plan: Plan, event_type: EventType, *, counting: bool = False) -
         "counted": counted,
         "decode_traits": decode_traits,
         "insort": insort,
+        "marked": writer.approximations.marked,
         "list_class": list,
         "str_class": str,
         "traits_of": event_type.traits_of,
@@ -132,6 +134,7 @@ class Writer:
         self.event_type = event_type
         self.counting = counting
         self.names = Names()
+        self.approximations = Approximations(plan)
         self.lines: list[str] = []
         self.values: dict[Path, str] = {}
         self.emitter = Emitter(plan, self.names, self.lines)
@@ -374,11 +377,12 @@ class Writer:
             test = "v"
         else:
             test = guard[0]
+        by = f"marked({number}, G, e)" if self.approximations.bounded(number) else "e"
         w(f"{indent}if {test}:")
         if guard is not None and guard[1]:
             w(f"{indent} if x < nx: nx = x")
-        w(f"{indent} if {number} not in m: m.add({number}); out.append((p, {number}, True, now, e))")
-        w(f"{indent}elif {number} in m: m.discard({number}); out.append((p, {number}, False, now, e))")
+        w(f"{indent} if {number} not in m: m.add({number}); out.append((p, {number}, True, now, {by}))")
+        w(f"{indent}elif {number} in m: m.discard({number}); out.append((p, {number}, False, now, {by}))")
 
 
 def takes_part(role: Role, handler: Handler) -> bool:

@@ -65,6 +65,14 @@ def duration_text(ms: int) -> str:
     return f"{ms} ms"
 
 
+def rough_text(ms: int) -> str:
+    """A length in milliseconds to a tenth of the largest unit that fits, for example ``10.1 minutes``."""
+    for unit, name in ((DAY_MS, "days"), (HOUR_MS, "hours"), (MINUTE_MS, "minutes"), (SECOND_MS, "seconds")):
+        if ms >= unit:
+            return duration_text(ms) if ms % unit == 0 else f"{ms / unit:.1f} {name}"
+    return duration_text(ms)
+
+
 def _words(text: str) -> Decimal:
     found = _WORDS.fullmatch(text.strip())
     if found is None:

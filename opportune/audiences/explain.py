@@ -58,6 +58,7 @@ class PersonState(msgspec.Struct):
         groups: opened feature groups by number; a group that is not there is empty.
         traits: by name, the instant and the value.
         rows: by table, the used columns in the plan's order; a table that is not there has no row of the person.
+        keys: by table, the person's identifiers that have a row there; the row of the first one holds.
     """
 
     profile_id: str
@@ -67,6 +68,7 @@ class PersonState(msgspec.Struct):
     groups: Mapping[int, Sequence[Anything]]
     traits: Mapping[str, tuple[int, Anything]]
     rows: Mapping[str, Sequence[Anything]]
+    keys: Mapping[str, Sequence[str]] = {}
 
 
 class Explainer:
@@ -268,8 +270,17 @@ def _attribute(explainer: Explainer, condition: AttributeCondition, now_ms: int)
     if operands_of(condition.predicate):
         return generally.compared(explainer, condition, now_ms)
     found = Explained(sentence(condition), _attribute_value(explainer, condition, now_ms).holds, "attribute")
-    absent = condition.table not in explainer.person.rows
-    return _saw(found, _row_value(explainer, condition), f": no row in {condition.table}" if absent else "", condition)
+    return _saw(found, _row_value(explainer, condition), _whose_row(explainer.person, condition.table), condition)
+
+
+def _whose_row(person: PersonState, table: str) -> str:
+    """Which row of a table it was, where that is not the one of the identifier that the person is known by."""
+    if table not in person.rows:
+        return f": no row in {table}"
+    holds, *others = person.keys.get(table, ()) or person.identifiers[:1] or ("",)
+    if others:
+        return f": the row of {holds}, which holds before {' and '.join(others)}"
+    return f": the row of {holds}" if holds not in person.identifiers[:1] else ""
 
 
 def _saw(found: Explained, value: Anything, more: str, condition: TraitCondition | AttributeCondition) -> Explained:

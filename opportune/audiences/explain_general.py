@@ -16,6 +16,7 @@ from msgspec import UNSET
 from opportune.audiences import predicate as predicates
 from opportune.audiences.explained import Explained, Value
 from opportune.audiences.operands import operands_of, referring
+from opportune.audiences.plan_report import error_of
 from opportune.audiences.schema import (
     AbsentCondition,
     AggregateCondition,
@@ -64,11 +65,23 @@ def compared(explainer: Explainer, condition: Compared, now_ms: int) -> Explaine
     found = Explained(sentence(condition), compared_value(explainer, condition, now_ms).holds, kind)
     found.value = None if value is UNSET else value
     found.saw = _literal(value)
+    _approximate(explainer, found, subject(condition))
     for operand in operands_of(condition.predicate):
         found.saw += f"; {value_text(operand)}: {_literal(of_person(explainer, operand, now_ms)[0])}"
+        _approximate(explainer, found, operand)
     if not found.holds:
         found.missing = f"a value that {predicate(condition.predicate)}"
     return found
+
+
+def _approximate(explainer: Explainer, found: Explained, source: PersonValue | Pattern) -> None:
+    """Says so where a feature has more events of the person than are kept as they are."""
+    if isinstance(source, TraitValue | AttributeValue | NearCondition):
+        return
+    kind, cell = _kept(explainer, source)
+    if kind.approximate(cell):
+        found.approximate = True
+        found.saw += f" (approximate: {error_of(kind)})"
 
 
 def of_person(explainer: Explainer, value: PersonValue, now_ms: int) -> tuple[Anything, int]:
@@ -144,6 +157,7 @@ def pattern(explainer: Explainer, condition: Pattern, now_ms: int) -> Explained:
         found.saw = "all of its steps, in order" if holds else "not all of its steps in order"
     else:
         found.saw = "nothing followed in time" if holds else "nothing that waits, or not yet for long enough"
+    _approximate(explainer, found, condition)
     if not holds:
         found.missing = {"sequence": "the steps, in order", "absent": "that it goes on like this"}.get(
             kind, "a fresh position inside of the circle"

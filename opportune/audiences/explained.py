@@ -23,6 +23,8 @@ class Explained(msgspec.Struct, omit_defaults=True):
         missing: what is missing, where the answer would be another one without this condition; else empty.
         next_change: when it changes if nothing happens, ISO 8601; None: never.
         value: what it saw, for machines: a count, a value.
+        approximate: whether more happened than is kept as it is, so that the value is within a stated error
+            (docs/language.md).
         instants: of the events that it counts and that are kept, the newest last, ISO 8601.
         parts: the conditions in it.
         kind: the key that the condition has in YAML: event, trait, attribute,
@@ -36,6 +38,7 @@ class Explained(msgspec.Struct, omit_defaults=True):
     missing: str = ""
     next_change: str | None = None
     value: Anything = None
+    approximate: bool = False
     instants: list[str] = []
     parts: list[Explained] = []
 

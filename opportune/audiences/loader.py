@@ -43,8 +43,8 @@ def load(directory: Path, columns_of: ColumnsOf | None = None) -> tuple[Project 
     report = Report()
     name, settings = read_settings(_documents(directory / FILES[0], report, required=True), report)
     events = read_events(_documents(directory / FILES[1], report), report)
-    tables = read_tables(_documents(directory / FILES[2], report), directory, columns_of, report)
     identity = read_identity(_documents(directory / FILES[3], report), report)
+    tables = read_tables(_documents(directory / FILES[2], report), directory, columns_of, report, identity)
     traits, aggregates = Traits(), AggregateReader(events, settings.timezone, report)
     for path in _trait_files(directory, report):
         read_traits(read_file(path, report), aggregates, traits, report)

@@ -39,6 +39,7 @@ from opportune.audiences.schema import (
 from opportune.audiences.sources import CLOCK, SESSION, Source, Sources
 from opportune.audiences.steps import steps
 from opportune.event import CALL_TYPES
+from opportune.features import limits
 from opportune.features.absences import Absence
 from opportune.features.aggregates import Aggregate
 from opportune.features.positions import LATITUDES, LONGITUDES, Position
@@ -157,6 +158,7 @@ class Plan:
             for source in self.sources.of(leaf)
         ]
         sources += [source for trait in project.computed for source in self.sources.of_value(trait.value)]
+        self.limits = limits.shared(len({self._key(source) for source in sources if keeps_rows(source)}))
         kinds = {kind_of(source.model) for source in sources if isinstance(source, OF_ONE_KIND)}
         for kind in sorted(kinds, key=_order):
             group = Group(len(self.groups), kind, {})
@@ -209,17 +211,23 @@ class Plan:
                 feature = group.features[where, windowed] = Feature(len(group.features), where, windowed)
             feature.cap = max(feature.cap, steps(source.times).cap)
             return group, feature
-        key: object = msgspec.structs.replace(source, span=None) if isinstance(source, NearCondition) else source
+        key = self._key(source)
         feature = group.features.get(key)
         if feature is None:
             feature = group.features[key] = self._kept(source, len(group.features), where)
         return group, feature
 
+    @staticmethod
+    def _key(source: Source) -> object:
+        """What a source is, wherever it stands in the text."""
+        positioned = isinstance(source, NearCondition | SequenceCondition | AbsentCondition)
+        return msgspec.structs.replace(source, span=None) if positioned else source  # type: ignore[type-var]  # a struct
+
     def _kept(self, source: AggregateValue | NearCondition, number: int, where: tuple[Where, ...]) -> Feature:
         if isinstance(source, NearCondition):
             paths = tuple(Path("properties", (name,)) for name in (*LATITUDES, *LONGITUDES))
             return Feature(number, where, windowed=True, kind=Position(source), paths=paths)
-        kind = Aggregate(source, self._lateness, self.settings.session_gap_ms)
+        kind = Aggregate(source, self._lateness, self.settings.session_gap_ms, self.limits)
         return Feature(
             number,
             where,
@@ -236,7 +244,7 @@ class Plan:
             parts = plain.steps if isinstance(plain, SequenceCondition) else (plain.absent, plain.after)
             roles = tuple(Role(kind_of(part.model), where_of(part), part.by) for part in parts)
             make = Sequence if isinstance(plain, SequenceCondition) else Absence
-            kind = make(plain, self._lateness, self.settings.session_gap_ms)  # type: ignore[arg-type]  # its own kind
+            kind = make(plain, self._lateness, self.settings.session_gap_ms, self.limits)  # type: ignore[arg-type]  # its own kind
             group = self._own_group(plain, ("own", None), kind, roles)
             group.features[plain].sessions = plain.window.kind == "session"
         return group, group.features[plain]
@@ -345,6 +353,13 @@ def leaves_of(condition: Condition) -> Iterator[Condition]:
             yield from leaves_of(child)
     else:
         yield condition
+
+
+def keeps_rows(source: object) -> bool:
+    """Whether a profile may keep many rows of a source; these share what it may keep."""
+    if isinstance(source, AggregateValue):
+        return source.function == "distinct" or (source.window.kind != "ever" and source.function != "last")
+    return isinstance(source, SequenceCondition | AbsentCondition)
 
 
 def kind_of(model: EventModel) -> tuple[str, str | None]:

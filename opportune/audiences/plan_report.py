@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import msgspec
 
+from opportune.audiences.durations import rough_text
 from opportune.audiences.plan import ATTRIBUTES, TRAITS, Feature, Group, Plan, leaves_of
 from opportune.audiences.schema import EventCondition, Where
 from opportune.audiences.sentences import where_text
+from opportune.features import sketches
 from opportune.features.absences import Absence
 from opportune.features.aggregates import Aggregate
-from opportune.features.entries import ENTRIES_MAX
 from opportune.features.positions import Position
 from opportune.features.sequences import Sequence
 from opportune.features.sessions import Sessions
@@ -25,6 +26,10 @@ INSTANT_BYTES = 9
 """A packed instant: a tag and eight bytes."""
 SESSIONS_USUAL = 16
 """Sessions of a person within the lateness that are reckoned with."""
+ENTRY_BYTES = 2 * INSTANT_BYTES
+CODE_BYTES = 67
+"""A packed value of which only its being the same is asked, at most."""
+SKETCH_BYTES = 2_100
 LIST_BYTES = 3
 """The head of a packed list of up to 65,535 elements."""
 
@@ -39,6 +44,7 @@ class FeatureReport(msgspec.Struct):
         bytes_max: that takes at most so many bytes.
         audiences: those whose own conditions read it, in order of name.
         conditions: how many conditions read it: more than one share it.
+        error: of the value where a person has more than is kept as it is; empty where it stays exact.
     """
 
     event: str
@@ -47,6 +53,7 @@ class FeatureReport(msgspec.Struct):
     bytes_max: int
     audiences: list[str]
     conditions: int
+    error: str = ""
 
 
 class MessageReport(msgspec.Struct):
@@ -133,7 +140,25 @@ def _feature(group: Group, feature: Feature, readers: list[str]) -> FeatureRepor
         size = LIST_BYTES + feature.cap * INSTANT_BYTES
     else:
         keeps, size = f"a number up to {feature.cap}", len(msgspec.msgpack.encode(feature.cap))
-    return FeatureReport(kind_text(group.kind), where_text(where), keeps, size, sorted(set(readers)), len(readers))
+    return FeatureReport(
+        kind_text(group.kind),
+        where_text(where),
+        keeps,
+        size,
+        sorted(set(readers)),
+        len(readers),
+        error_of(feature.kind),
+    )
+
+
+def error_of(kind: object) -> str:
+    """The error of a feature's value for somebody who has more than is kept as it is; empty where it stays exact."""
+    if isinstance(kind, Aggregate):
+        if kind.hops is not None:
+            return kind.hops.error
+        return f"by a sketch of {sketches.ERROR:.1%} standard error" if kind.function == "distinct" else ""
+    dropping = isinstance(kind, Sequence) or (isinstance(kind, Absence) and kind.keyed)
+    return "of the newest events only" if dropping else ""
 
 
 def _kept(kind: object) -> tuple[str, int]:
@@ -142,12 +167,29 @@ def _kept(kind: object) -> tuple[str, int]:
         return "the last position that decides, and the newest one's instant", LIST_BYTES + 2 * INSTANT_BYTES + 1
     if isinstance(kind, Sessions):
         return "the sessions that a late event can reach", LIST_BYTES + INSTANT_BYTES * 2 * SESSIONS_USUAL
-    if isinstance(kind, Aggregate) and kind.ever and kind.function != "distinct":
-        return "a value", LIST_BYTES + 2 * INSTANT_BYTES
-    what = {Absence: "values of by", Sequence: "events in the window"}.get(type(kind), "events in the window")
-    if isinstance(kind, Aggregate) and kind.function == "distinct" and kind.ever:
-        what = "distinct values"
-    return f"up to {ENTRIES_MAX:,} {what}", LIST_BYTES + ENTRIES_MAX * 2 * INSTANT_BYTES
+    if isinstance(kind, Aggregate):
+        return _aggregate(kind)
+    assert isinstance(kind, Absence | Sequence), kind
+    if isinstance(kind, Absence) and not kind.keyed:
+        return "two instants", LIST_BYTES + ENTRY_BYTES
+    what = "values of by" if isinstance(kind, Absence) else "events of the window"
+    size = ENTRY_BYTES * kind.most + (CODE_BYTES * kind.most if kind.keyed else 0)
+    return f"up to {kind.most:,} {what}, beyond that the newest", LIST_BYTES + size
+
+
+def _aggregate(kind: Aggregate) -> tuple[str, int]:
+    """What an aggregate keeps, and its bytes."""
+    most, distinct = kind.limits.entries, kind.function == "distinct"
+    if (kind.ever and not distinct) or kind.function == "last":
+        return "a value", LIST_BYTES + ENTRY_BYTES
+    entry = INSTANT_BYTES + CODE_BYTES if distinct else ENTRY_BYTES
+    if kind.hops is None:
+        return f"up to {most:,} values, beyond that a sketch", LIST_BYTES + most * CODE_BYTES + SKETCH_BYTES
+    hops = 1 if kind.hops.session else -(-kind.windowed.kept_ms // kind.hops.ms) + 1
+    size = LIST_BYTES + most * entry + hops * (INSTANT_BYTES + (SKETCH_BYTES if distinct else ENTRY_BYTES))
+    what = "values" if distinct else "events of the window" if kind.function not in ("min", "max") else "events"
+    beyond = "sums of sessions" if kind.hops.session else f"parts of {rough_text(kind.hops.ms)}"
+    return f"up to {most:,} {what}, beyond that {beyond}", size
 
 
 def _messages(plan: Plan) -> list[MessageReport]:

@@ -13,6 +13,8 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
+from opportune.identifiers import BLOCKED, Normalise
+
 Scalar: TypeAlias = str | int | Decimal | bool
 """A value of a definition. Numbers are int or Decimal, at most nine decimal places; never float."""
 
@@ -306,6 +308,22 @@ class Guard(msgspec.Struct, frozen=True):
     cells_changed: float = 0.5
 
 
+class Incremental(msgspec.Struct, frozen=True):
+    """How a table is read where a refresh asks its source for new rows only.
+
+    Args:
+        column: of whole numbers or instants, which rises whenever a row is written.
+        deleted: a column of truth values: where it is true there is no such row any more; None: no column says so.
+        full_ms: how long after a full refresh the next one is due; None: only when it is asked for.
+        overlap_ms: so much before the last instant is read again, for rows that were committed late.
+    """
+
+    column: str
+    deleted: str | None = None
+    full_ms: int | None = None
+    overlap_ms: int = 60_000
+
+
 class Origin(msgspec.Struct, frozen=True):
     """Which system rows come from that are not in a local file. Texts name environment variables as ``${NAME}``.
 
@@ -343,6 +361,9 @@ class Table(msgspec.Struct, frozen=True):
         origin: None: a local file.
         refresh_ms: how long after a refresh the next one begins; None: only when it is asked for.
         guard: what a refresh may do unasked.
+        incremental: None: every refresh reads all rows.
+        normalise, region: how the namespace writes its values; see ``opportune.identifiers.Namespace``.
+        blocked: the values that stand for nobody; see ``opportune.identifiers.IdentitySettings``.
     """
 
     name: str
@@ -354,6 +375,10 @@ class Table(msgspec.Struct, frozen=True):
     origin: Origin | None = None
     refresh_ms: int | None = None
     guard: Guard = Guard()
+    incremental: Incremental | None = None
+    normalise: Normalise = "text"
+    region: str | None = None
+    blocked: tuple[str, ...] = BLOCKED
 
 
 def meaning(node: Condition) -> Condition:

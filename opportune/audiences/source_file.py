@@ -1,6 +1,6 @@
 """The parts of a table in warehouse.yml that say where its rows come from and how they are refreshed.
 
-Owns: ``source`` (a file's name, or a mapping that names a system) and ``guard``.
+Owns: ``source`` (a file's name, or a mapping that names a system), ``guard`` and ``incremental``.
 Not here: opening a source (state.warehouse), the rest of a table (opportune.audiences.warehouse_file).
 """
 
@@ -9,14 +9,17 @@ from __future__ import annotations
 import re
 
 from opportune.audiences.diagnostics import Report, quoted
-from opportune.audiences.fields import Fields, fields_of, kind, mapping_of, scalar_node, text_of
-from opportune.audiences.schema import Guard, Origin
+from opportune.audiences.durations import SECOND_MS, YEAR_MS
+from opportune.audiences.fields import Fields, duration, fields_of, kind, mapping_of, scalar_node, text_of
+from opportune.audiences.schema import Guard, Incremental, Origin
 from opportune.audiences.yaml_tree import MappingNode, Node
 
 SYSTEMS = ("file", "postgres", "duckdb", "delta", "iceberg", "flight_sql", "snowflake", "bigquery", "adbc")
 SOURCE_KEYS = (*SYSTEMS, "query", "options")
 NEED_QUERY = frozenset({"postgres", "duckdb", "flight_sql", "snowflake", "bigquery", "adbc"})
 GUARD_KEYS = ("rows_lost", "cells_changed")
+INCREMENTAL_KEYS = ("column", "deleted", "full", "overlap")
+OVERLAP_MAX_MS = 30 * 86_400_000
 _SHARE = re.compile(r"(100|[0-9]{1,2}(?:\.[0-9]{1,6})?)\s*%")
 
 
@@ -70,6 +73,31 @@ def read_guard(node: Node, report: Report) -> Guard | None:
         if share is not None:
             shares[key] = share
     return Guard(**shares)
+
+
+def read_incremental(node: Node, report: Report) -> Incremental | None:
+    """How new rows are told from those that were read."""
+    fields = fields_of(node, "`incremental`", INCREMENTAL_KEYS, report, required=("column",))
+    if fields is None:
+        return None
+    column, deleted = _text(fields, "column", report), _text(fields, "deleted", report)
+    full = _span(fields, "full", SECOND_MS, YEAR_MS, report)
+    overlap = _span(fields, "overlap", 0, OVERLAP_MAX_MS, report)
+    if column is None:
+        return None
+    if "deleted" not in fields and "full" not in fields:
+        hint = "give `deleted`, a column that is true for a deleted row, or `full`, how often all rows are read"
+        report.error(fields.span, "with `incremental` alone, rows that are deleted would stay for ever", hint)
+        return None
+    kept = {} if overlap is None else {"overlap_ms": overlap}
+    return Incremental(column, deleted, full, **kept)
+
+
+def _span(fields: Fields, key: str, least_ms: int, most_ms: int, report: Report) -> int | None:
+    node = fields.get(key)
+    words = {"0 seconds": 0} if least_ms == 0 else {}
+    read = duration(least_ms, most_ms, words=words)
+    return read(node, f"`incremental.{key}`", report) if node is not None else None
 
 
 def _share(node: Node, what: str, report: Report) -> float | None:

@@ -16,6 +16,7 @@ from opportune.audiences.diagnostics import Report, Unreadable, listed, quoted
 from opportune.audiences.fields import Fields, fields_of, kind, mapping_of, text_of
 from opportune.audiences.schema import EventModel, Span, Table
 from opportune.audiences.story_instants import story_instant
+from opportune.audiences.warehouse_file import extra_columns
 from opportune.audiences.yaml_tree import MappingNode, Node, ScalarNode, SequenceNode
 from opportune.event import REASONS
 from opportune.identity import NAMESPACES
@@ -185,7 +186,7 @@ class Timeline:
         mapping = mapping_of(node, "a row of a table", self.report)
         if mapping is None:
             return None
-        known = [table.key, *table.columns, *([table.order_by] if table.order_by is not None else [])]
+        known = [table.key, *table.columns, *extra_columns(table)]
         row: dict[str, Any] = {}
         for key, value in mapping.entries:
             near = self.report.nearest(key.text, known) if key.text not in known and table.columns else None

@@ -16,17 +16,17 @@ from opportune.audiences.diagnostics import Report, Unreadable, listed, printabl
 from opportune.audiences.durations import SECOND_MS, YEAR_MS
 from opportune.audiences.events_file import type_of
 from opportune.audiences.fields import Fields, duration, fields_of, mapping_of, text_of
-from opportune.audiences.schema import Guard, Span, Table, ValueType
-from opportune.audiences.source_file import read_guard, read_source
+from opportune.audiences.schema import Guard, Incremental, Span, Table, ValueType
+from opportune.audiences.source_file import read_guard, read_incremental, read_source
 from opportune.audiences.yaml_tree import Node
 from opportune.errors import DefinitionError
-from opportune.identity import NAMESPACES
+from opportune.identifiers import USER_ID, IdentitySettings, Namespace
 
 ColumnsOf: TypeAlias = Callable[[Table, Path], Mapping[str, ValueType]]
 """The columns of a table's file with their types; raises DefinitionError."""
 
-TABLE_KEYS = ("source", "key", "namespace", "columns", "order_by", "refresh", "guard")
-LATER_KEYS = ("incremental", "indexes")
+TABLE_KEYS = ("source", "key", "namespace", "columns", "order_by", "refresh", "guard", "incremental")
+LATER_KEYS = ("indexes",)
 ONLY_WHEN_ASKED = "manual"
 
 
@@ -101,7 +101,11 @@ class Tables:
 
 
 def read_tables(
-    documents: tuple[Node, ...] | None, directory: Path, columns_of: ColumnsOf | None, report: Report
+    documents: tuple[Node, ...] | None,
+    directory: Path,
+    columns_of: ColumnsOf | None,
+    report: Report,
+    identity: IdentitySettings | None = None,
 ) -> Tables:
     """The tables of warehouse.yml.
 
@@ -110,7 +114,9 @@ def read_tables(
         directory: of the project; sources are relative to it.
         columns_of: looks into the tables' files; None leaves them alone.
         report: takes the errors.
+        identity: the project's namespaces; None: those that every project has.
     """
+    identity = identity or IdentitySettings()
     tables: dict[str, Table] = {}
     in_files: dict[str, Mapping[str, ValueType]] = {}
     complete = documents is not None
@@ -123,7 +129,7 @@ def read_tables(
             if name.text in tables:
                 report.error(name.span, f"the table {quoted(name.text)} is declared twice")
                 continue
-            table = _table(name.text, name.span, entry, report)
+            table = _table(name.text, name.span, entry, identity, report)
             if table is None:
                 complete = False
                 continue
@@ -134,7 +140,7 @@ def read_tables(
     return Tables(tables, in_files, complete=complete)
 
 
-def _table(name: str, span: Span, node: Node, report: Report) -> Table | None:
+def _table(name: str, span: Span, node: Node, identity: IdentitySettings, report: Report) -> Table | None:
     what = f"the table {quoted(name)}"
     if not name.strip() or "." in name:
         report.error(span, f"{quoted(name)} cannot be a table's name", "use letters, digits and `_`")
@@ -145,10 +151,7 @@ def _table(name: str, span: Span, node: Node, report: Report) -> Table | None:
     given = fields.get("source")
     source = read_source(given, report) if given is not None else None
     key = _text(fields, "key", report)
-    namespace = _text(fields, "namespace", report) or NAMESPACES[0]
-    if namespace not in NAMESPACES:
-        hint = report.did_you_mean(namespace, NAMESPACES, f"namespaces: {listed(NAMESPACES)}")
-        report.error(fields.key_span("namespace"), f"there is no namespace {quoted(namespace)}", hint)
+    namespace = _namespace(fields, identity, report)
     columns = _columns(fields, report)
     order_by = _text(fields, "order_by", report)
     refresh = fields.get("refresh")
@@ -156,10 +159,46 @@ def _table(name: str, span: Span, node: Node, report: Report) -> Table | None:
     refresh_ms = every(refresh, "`refresh`", report) if refresh is not None else None
     guarded = fields.get("guard")
     guard = read_guard(guarded, report) if guarded is not None else None
+    incremental = _incremental(fields, order_by, report)
     if source is None or key is None or columns is None:
         return None
     place, origin = source
-    return Table(name, place, key, namespace, columns, order_by, origin, refresh_ms or None, guard or Guard())
+    return Table(
+        name,
+        place,
+        key,
+        namespace.name,
+        columns,
+        order_by,
+        origin,
+        refresh_ms or None,
+        guard or Guard(),
+        incremental,
+        namespace.normalise,
+        namespace.region,
+        identity.blocked,
+    )
+
+
+def _namespace(fields: Fields, identity: IdentitySettings, report: Report) -> Namespace:
+    """What kind of identifier the key is: `user_id`, where the project has it, or the strongest that it has."""
+    known = {namespace.name: namespace for namespace in identity.namespaces}
+    usual = known.get(USER_ID.name, identity.namespaces[0])
+    name = _text(fields, "namespace", report) or usual.name
+    if name not in known:
+        hint = report.did_you_mean(name, known, f"namespaces: {listed(known)}")
+        report.error(fields.key_span("namespace"), f"there is no namespace {quoted(name)}", hint)
+    return known.get(name, usual)
+
+
+def _incremental(fields: Fields, order_by: str | None, report: Report) -> Incremental | None:
+    node = fields.get("incremental")
+    incremental = read_incremental(node, report) if node is not None else None
+    if incremental is not None and order_by not in (None, incremental.column):
+        # A row that is new by the one column and old by the other would take the place of one that was not read again.
+        hint = f"write `order_by: {incremental.column}`, or leave it out where each key has one row"
+        report.error(fields.key_span("order_by"), "`order_by` has to be the column of `incremental`", hint)
+    return incremental
 
 
 def _text(fields: Fields, key: str, report: Report) -> str | None:
@@ -197,8 +236,29 @@ def _in_file(
             else:
                 report.error(span, message)
         return None
-    for column in (table.key, *filter(None, (table.order_by,)), *table.columns):
+    for column in (table.key, *extra_columns(table), *table.columns):
         if column not in columns:
             hint = report.did_you_mean(column, columns, f"its columns: {listed(sorted(columns))}")
             report.error(span, f"the file of the table {quoted(table.name)} has no column {quoted(column)}", hint)
+    for column, types in _typed(table):
+        found = columns.get(column)
+        if found is not None and found not in types:
+            hint = f"it is a column of {' or '.join(types)}s; declare it so under `columns` if the file holds text"
+            report.error(span, f"the column {quoted(column)} of {quoted(table.name)} is of the type {found}", hint)
     return columns
+
+
+def extra_columns(table: Table) -> list[str]:
+    """The columns that a refresh reads beside the key and those that are kept."""
+    incremental = table.incremental
+    named = [table.order_by, *([incremental.column, incremental.deleted] if incremental is not None else [])]
+    return list(dict.fromkeys(name for name in named if name is not None))
+
+
+def _typed(table: Table) -> list[tuple[str, tuple[ValueType, ...]]]:
+    """The columns that must be of certain types."""
+    incremental = table.incremental
+    if incremental is None:
+        return []
+    rises: list[tuple[str, tuple[ValueType, ...]]] = [(incremental.column, ("timestamp", "number"))]
+    return rises if incremental.deleted is None else [*rises, (incremental.deleted, ("boolean",))]

@@ -24,16 +24,16 @@ def plan_text(report: PlanReport) -> str:
         f"A person who has all of the features takes at most {report.bytes_max:,} bytes for them.",
         "",
     ]
-    rows = [("feature", "keeps", "bytes", "read by")]
+    rows = [("feature", "keeps", "bytes", "beyond that", "read by")]
     for feature in report.features:
         name = feature.event + (f" where {feature.where}" if feature.where else "")
-        rows.append((name, feature.keeps, str(feature.bytes_max), _listed(feature.audiences)))
+        rows.append((name, feature.keeps, str(feature.bytes_max), feature.error, _listed(feature.audiences)))
     lines += [*_table(rows), ""]
-    rows = [("message", "features", "groups read", "audiences that it may change")]
+    handled = [("message", "features", "groups read", "audiences that it may change")]
     for message in report.messages:
         changed = f"{message.features}{' and traits' if message.traits else ''}"
-        rows.append((message.event, changed, str(message.groups_read), _listed(message.audiences, count=True)))
-    lines += _table(rows)
+        handled.append((message.event, changed, str(message.groups_read), _listed(message.audiences, count=True)))
+    lines += _table(handled)
     lines += ["", "A message of any other kind touches nothing and is not looked at further."]
     return "\n".join(lines)
 

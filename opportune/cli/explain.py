@@ -102,7 +102,7 @@ def _of_events(
 
 def _of_state(files: Files, plan: Plan, name: tuple[str, str], at_ms: int | None) -> tuple[PersonState | None, int]:
     """The state of a person as the job's directory has it, and the instant that is asked for."""
-    from flows.refresh import in_force
+    from flows.in_force import in_force
     from flows.snapshots import TableSnapshots
     from flows.worker import load_tables
     from opportune.clock import wall_clock_ms

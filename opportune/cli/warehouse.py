@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from opportune.errors import DefinitionError, OpportuneError
+from opportune.errors import DefinitionError, OpportuneError, StateError
 
 if TYPE_CHECKING:
     from opportune.project import Project
@@ -52,6 +52,7 @@ def warehouse() -> None:
 @_of_tables
 @click.option("--dry-run", is_flag=True, help="Read and compare, publish nothing.")
 @click.option("--unguarded", is_flag=True, help="Publish whatever the guard says.")
+@click.option("--full", is_flag=True, help="Read all rows, also of incremental tables.")
 @click.option("--no-wait", is_flag=True, help="Give up where another process refreshes the same table.")
 @click.option("--quiet", is_flag=True, help="No progress.")
 @click.option("--with-parent", is_flag=True, hidden=True, help="End when the process that started this one is gone.")
@@ -61,6 +62,7 @@ def refresh(
     names: tuple[str, ...],
     dry_run: bool,
     unguarded: bool,
+    full: bool,
     no_wait: bool,
     quiet: bool,
     with_parent: bool,
@@ -70,15 +72,17 @@ def refresh(
         Thread(target=_end_with_parent, args=(os.getppid(),), name="parent-watch", daemon=True).start()
     errors: list[OpportuneError] = []
     for one in _refreshers(directory, state, names):
+        moves: list[str] = []
+        look = _looking(directory, state, moves) if dry_run else _not_looking
         with _Progress(one.table.name, shown=not quiet) as progress:
             one.progress = progress.told
             try:
-                done = one.refresh(dry_run=dry_run, unguarded=unguarded, wait=not no_wait)
+                done = one.refresh(dry_run=dry_run, unguarded=unguarded, full=full, wait=not no_wait, look=look)
             except OpportuneError as error:
                 # The other tables are refreshed all the same.
                 errors.append(error)
                 continue
-        click.echo(_said(one.table.name, done, dry_run=dry_run))
+        click.echo("\n".join([_said(one.table.name, done, dry_run=dry_run), *moves]))
     for failed in errors[:-1]:
         click.echo(str(failed), err=True)
     if errors:
@@ -101,6 +105,7 @@ def status(directory: Path, state: Path | None, names: tuple[str, ...]) -> None:
             click.echo(f"  snapshot {newest.version}, read {iso_text(newest.refreshed_ms)} from {newest.source}")
             click.echo(f"  {newest.rows:,} rows, {newest.blocked_rows:,} left out, {newest.bytes:,} bytes")
             click.echo(f"  columns: {', '.join(f'{name} ({kind})' for name, kind in newest.columns.items()) or 'none'}")
+            _say_watermark(one)
         if held is not None:
             click.echo(f"  HELD {held.version}: {held.held}")
             click.echo(f"  to let it through: opportune warehouse confirm {directory} --table {one.table.name}")
@@ -114,13 +119,24 @@ def status(directory: Path, state: Path | None, names: tuple[str, ...]) -> None:
 @_of_project
 @_of_tables
 def diff(directory: Path, state: Path | None, names: tuple[str, ...]) -> None:
-    """Say what a refresh would change, without publishing anything."""
+    """Say what a refresh would change, without publishing anything: rows, values, and who enters and exits.
+
+    Each table is looked at alone, over the state of the job as it is now. What a refresh would hold back, or does, is told too.
+    """
     for one in _refreshers(directory, state, names):
-        done = one.refresh(dry_run=True)
+        moves: list[str] = []
+        look = _looking(directory, state, moves)
+        with _Progress(one.table.name, shown=True) as progress:
+            one.progress = progress.told
+            done = one.refresh(dry_run=True, look=look)
+            if done.outcome == "unchanged" and done.manifest.held:
+                look(one.shelf.held_path(done.manifest), done)
         click.echo(_said(one.table.name, done, dry_run=True))
         for column, count in (done.figures.cells if done.figures is not None else {}).items():
             if count:
                 click.echo(f"  {column}: {count:,} values differ")
+        if moves:
+            click.echo("\n".join(moves))
 
 
 @warehouse.command()
@@ -136,6 +152,51 @@ def confirm(directory: Path, state: Path | None, names: tuple[str, ...]) -> None
         click.echo(f"{one.table.name}: snapshot {manifest.version} may come into force")
 
 
+def _say_watermark(one: Refresher) -> None:
+    """How far the source of an incremental table was read, and when all of it was."""
+    from opportune.event import iso_text
+
+    newest = one.shelf.newest()
+    mark = one.shelf.watermark(newest) if newest is not None else None
+    if mark is not None:
+        value = iso_text(mark.value) if mark.instants else f"{mark.value:,}"
+        click.echo(f"  incremental: read up to {mark.column} {value}; all rows at {iso_text(mark.full_ms)}")
+
+
+def _not_looking(_: Path, __: Refreshed) -> None:
+    """Nobody asks who would enter and exit."""
+
+
+def _looking(directory: Path, state: Path | None, told: list[str]) -> Callable[[Path, Refreshed], None]:
+    """What looks at a new snapshot before it is published; it adds lines about people to ``told``."""
+
+    def look(new: Path, done: Refreshed) -> None:
+        from flows.preview import preview, shards_of
+        from flows.snapshots import TableSnapshots
+        from opportune.clock import wall_clock_ms
+        from opportune.compiled import Compiled
+        from state.warehouse import open_snapshot
+
+        root = state if state is not None else _state_directory(directory)
+        project = _project(directory, root)
+        compiled = Compiled(project)
+        shards = project.settings.state.shards
+        snapshots = TableSnapshots(project, compiled.plan, root, shards, wall_clock_ms)
+        table = open_snapshot(new, used=compiled.plan.columns.get(done.manifest.table, []))
+        stores = shards_of(root, compiled.plan.fingerprint.encode())
+        try:
+            moves = preview(compiled, stores, snapshots, {table.name: table}, wall_clock_ms())
+        except StateError as error:
+            told.append(f"  who would enter and exit is not known: {error}")
+            return
+        moving = {name: each for name, each in moves.items() if each.entered or each.exited}
+        told.extend(f"  {name}: {each.entered:,} enter, {each.exited:,} exit" for name, each in moving.items())
+        if not moving:
+            told.append("  nobody would enter or exit an audience")
+
+    return look
+
+
 def _end_with_parent(parent: int) -> None:
     """A source that hangs would keep the lock of a table for ever, with nobody left to end it."""
     pause = Event()
@@ -146,13 +207,12 @@ def _end_with_parent(parent: int) -> None:
 
 def _refreshers(directory: Path, state: Path | None, names: tuple[str, ...]) -> list[Refresher]:
     """What refreshes each wanted table."""
-    from opportune.audiences.loader import load_project
     from opportune.audiences.plan import Plan
     from opportune.clock import wall_clock_ms
-    from state.warehouse import Refresher, Shelf, columns_or_kept
+    from state.warehouse import Refresher, Shelf
 
     root = state if state is not None else _state_directory(directory)
-    project: Project = load_project(directory, columns_or_kept(root / WAREHOUSE))
+    project = _project(directory, root)
     unknown = [name for name in names if name not in project.tables]
     if unknown:
         known = ", ".join(project.tables) or "none"
@@ -163,6 +223,13 @@ def _refreshers(directory: Path, state: Path | None, names: tuple[str, ...]) -> 
         for name, table in project.tables.items()
         if not names or name in names
     ]
+
+
+def _project(directory: Path, root: Path) -> Project:
+    from opportune.audiences.loader import load_project
+    from state.warehouse import columns_or_kept
+
+    return load_project(directory, columns_or_kept(root / WAREHOUSE))
 
 
 def _state_directory(directory: Path) -> Path:

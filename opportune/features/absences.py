@@ -2,8 +2,10 @@
 
 Owns: the cell ``[{value of by: [a, n]}]`` (without ``by`` one value, ""): ``a`` the newest ``after`` event, ``n`` the newest event that
 only ``absent`` takes; ``NONE`` where there was none. That is enough: an older ``after`` never counts again, and of the
-``absent`` events only whether one is not before ``a``.
-Invariant: value and merge are those of the whole log, as long as no more than ``ENTRIES_MAX`` values of ``by`` are inside.
+``absent`` events only whether one is not before ``a``. Behind the values is, where some were let go since a person has too
+many, the newest instant of those.
+Invariant: value and merge are those of the whole log, as long as no more values of ``by`` than ``Limits.entries`` are inside;
+beyond that the oldest go, and that is counted.
 Not here: which events are which (the generated code tests their ``where``).
 """
 
@@ -12,16 +14,16 @@ from __future__ import annotations
 from typing import Any
 
 from opportune.audiences.schema import AbsentCondition
-from opportune.features import entries
-from opportune.features.entries import ENTRIES_MAX, Windowed, dropped
-from opportune.features.values import Code, code_of
+from opportune.features.entries import Windowed
+from opportune.features.limits import FULL, Limits, dropped
+from opportune.features.values import Code, code_of, identity
 from opportune.profile import NEVER
 
 ABSENT, AFTER = 0, 1
 """The places of the two events in masks and values."""
 NONE = -(1 << 62)
 KEYS_SWEPT = 64
-"""With more values of ``by`` than this, those that the window has left are let go at each event."""
+"""Values of ``by`` that the window has left are let go whenever this many came new."""
 
 
 class Absence:
@@ -31,9 +33,11 @@ class Absence:
         condition: what should have followed what.
         lateness_ms: how late an event may be.
         gap_ms: the pause that ends a session.
+        limits: of what is kept of one person.
     """
 
-    def __init__(self, condition: AbsentCondition, lateness_ms: int, gap_ms: int) -> None:
+    def __init__(self, condition: AbsentCondition, lateness_ms: int, gap_ms: int, limits: Limits = FULL) -> None:
+        self.most = limits.entries
         self.for_ms = condition.for_ms
         self.instants = (condition.absent.by_instants, condition.after.by_instants)
         self.keyed = condition.after.by is not None
@@ -44,6 +48,7 @@ class Absence:
         if not cell:
             cell.append({})
         pairs: dict[Code, list[int]] = cell[0]
+        known = len(pairs)
         after = self._key(AFTER, mask, values)
         absent = self._key(ABSENT, mask, values)
         if after is not None:
@@ -52,24 +57,33 @@ class Absence:
         if absent is not None and absent != after:
             pair = pairs.setdefault(absent, [NONE, NONE])
             pair[1] = max(pair[1], t)
-        if len(pairs) > KEYS_SWEPT:
-            self._sweep(pairs, now, around)
+        if len(pairs) != known and (len(pairs) > self.most or len(pairs) % KEYS_SWEPT == 0):
+            self._sweep(cell, self.windowed.oldest(now, around))
 
     def _key(self, place: int, mask: int, values: tuple[Any, ...]) -> Code | None:
         if not mask >> place & 1:
             return None
-        return code_of(values[place], instants=self.instants[place]) if self.keyed else ""
+        if not self.keyed:
+            return ""
+        code = code_of(values[place], instants=self.instants[place])
+        return None if code is None else identity(code)
 
-    def _sweep(self, pairs: dict[Code, list[int]], now: int, around: Any) -> None:
-        oldest = now - self.windowed.kept_ms
-        if self.windowed.kind == "session" and around:
-            oldest = min(oldest, around[-1][0] - 1)
-        if self.windowed.kind != "ever":
-            for key in [key for key, pair in pairs.items() if max(pair) <= oldest]:
-                del pairs[key]
-        if len(pairs) > ENTRIES_MAX:
-            dropped[0] += 1
-            del pairs[min(pairs, key=lambda key: max(pairs[key]))]
+    def _sweep(self, cell: list[Any], oldest: int) -> None:
+        """Lets go of the values that the window has left, and of the oldest eighth where there are too many."""
+        pairs: dict[Code, list[int]] = cell[0]
+        for key in [key for key, pair in pairs.items() if max(pair) <= oldest]:
+            del pairs[key]
+        if len(cell) > 1 and cell[1] <= oldest:
+            del cell[1]
+        if len(pairs) <= self.most:
+            return
+        gone = len(pairs) - max(self.most * 7 // 8, 1)
+        # Of one instant whoever is which goes first, so that it does not matter how two profiles were merged.
+        order = sorted(pairs, key=lambda key: (max(pairs[key]), repr(key)))
+        cell[1:] = [max([max(pairs[order[gone - 1]]), *cell[1:]])]
+        for key in order[:gone]:
+            del pairs[key]
+        dropped[0] += gone
 
     def look(self, cell: list[Any], now: int, around: Any) -> tuple[bool, int]:
         """Whether something did not follow, and when that can change by itself; arguments as an aggregate's."""
@@ -99,4 +113,14 @@ class Absence:
             key: [max(pair) for pair in zip(one[0].get(key, nothing), other[0].get(key, nothing), strict=True)]
             for key in keys
         }
-        return [entries.newest(both, max)]
+        cell: list[Any] = [both]
+        lost = [*one[1:], *other[1:]]
+        if lost:
+            cell.append(max(lost))
+        if len(both) > self.most:
+            self._sweep(cell, NONE - 1)
+        return cell
+
+    def approximate(self, cell: list[Any]) -> bool:
+        """Whether the value of a state may differ from the exact one."""
+        return len(cell) > 1

@@ -1,28 +1,23 @@
 """Entries of a window: events with their instants, oldest first, and which of them a window holds.
 
-Owns: ``[instants, ...columns]``, lists of one length in order of instant, then arrival; windows; how many are kept.
-Invariant: what a window can still hold at any later instant is kept, up to ``ENTRIES_MAX``; beyond it the oldest go, and
-that is counted (``dropped``).
+Owns: ``[instants, ...columns]``, lists of one length in order of instant, then arrival; and windows.
+Invariant: what a window can still hold at any later instant is kept; how many of it, say those who keep entries.
 Windows: a duration D holds t with now - D < t <= now; a calendar unit from its local start; a session from the start
 of the person's newest session while that goes on.
-Not here: values (opportune.features.aggregates).
+Not here: values (opportune.features.aggregates), how many are kept (.limits), parts of windows (.hops).
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable
 from typing import Any
 
 from opportune.audiences.schema import Window
 from opportune.features.calendar import DAY_MS, bounds
 from opportune.profile import NEVER
 
-ENTRIES_MAX = 10_000
 UNIT_MS = {"day": 3 * DAY_MS, "week": 9 * DAY_MS, "month": 33 * DAY_MS}
 """The longest unit of a kind, and two days for zones that differ and clocks that change."""
-dropped = [0]
-"""How many entries were let go since the start of the process because a person has too many."""
 
 
 class Windowed:
@@ -59,22 +54,18 @@ class Windowed:
             return around[-1][0], around[-1][1] + self.gap_ms
         return bounds(self.kind, now, around)
 
-    def forget(self, cell: list[list[Any]], now: int, around: Any) -> None:
-        """Lets go of entries that no window can hold any more, and of the oldest of too many."""
-        times = cell[0]
+    def oldest(self, now: int, around: Any) -> int:
+        """The last instant that no window can hold any more; those of whole sessions that are known stay.
+
+        Args:
+            now: milliseconds.
+            around: the sessions, for a window that is one.
+        """
         if self.kind == "ever":
-            gone = 0
-        else:
-            oldest = now - self.kept_ms
-            if self.kind == "session" and around:
-                oldest = min(oldest, around[-1][0] - 1)
-            gone = bisect_right(times, oldest)
-        if len(times) - gone > ENTRIES_MAX:
-            dropped[0] += len(times) - gone - ENTRIES_MAX
-            gone = len(times) - ENTRIES_MAX
-        if gone:
-            for column in cell:
-                del column[:gone]
+            return -NEVER
+        if self.kind == "session" and around:
+            return int(around[0][0]) - 1
+        return now - self.kept_ms
 
 
 def first_inside(times: list[int], start: int) -> int:
@@ -83,41 +74,32 @@ def first_inside(times: list[int], start: int) -> int:
 
 
 def put(cell: list[list[Any]], t: int, *values: Any) -> None:
-    """Adds an entry behind those of the same instant."""
+    """Adds an entry behind those of the same instant; columns behind its own stay as they are."""
     if not cell:
         cell.extend([] for _ in range(len(values) + 1))
     times = cell[0]
     if not times or t >= times[-1]:
         times.append(t)
-        for column, value in zip(cell[1:], values, strict=True):
+        for column, value in zip(cell[1:], values, strict=False):
             column.append(value)
         return
     place = bisect_right(times, t)
     times.insert(place, t)
-    for column, value in zip(cell[1:], values, strict=True):
+    for column, value in zip(cell[1:], values, strict=False):
         column.insert(place, value)
 
 
-def newest(states: dict[Any, Any], at: Callable[[Any], int]) -> dict[Any, Any]:
-    """States by key, of more than ``ENTRIES_MAX`` those of the latest instants; of one instant whoever is which.
-
-    Args:
-        states: by value of ``by``, or by value.
-        at: the last instant of a state, milliseconds.
-    """
-    if len(states) <= ENTRIES_MAX:
-        return states
-    dropped[0] += len(states) - ENTRIES_MAX
-    order = sorted(states, key=lambda key: (at(states[key]), repr(key)))
-    return {key: states[key] for key in order[-ENTRIES_MAX:]}
+def forget(cell: list[list[Any]], width: int, oldest: int) -> None:
+    """Lets go of entries up to an instant, in the first columns."""
+    gone = bisect_right(cell[0], oldest)
+    if gone:
+        for column in cell[:width]:
+            del column[:gone]
 
 
 def merged(one: list[list[Any]], other: list[list[Any]]) -> list[list[Any]]:
-    """The newest ``ENTRIES_MAX`` entries of both in order of instant; of one instant in an order whoever is which."""
+    """The entries of both in order of instant; of one instant in an order whoever is which."""
     if not one or not other:
         return [list(column) for column in one or other]
     rows = sorted([*zip(*one, strict=True), *zip(*other, strict=True)], key=lambda row: (row[0], repr(row[1:])))
-    if len(rows) > ENTRIES_MAX:
-        dropped[0] += len(rows) - ENTRIES_MAX
-        del rows[:-ENTRIES_MAX]
     return [list(column) for column in zip(*rows, strict=True)]

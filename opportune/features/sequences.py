@@ -1,25 +1,30 @@
 """One event for each step, one after the other, inside a window.
 
-Owns: the cell: for each value of ``by`` (without it: one) the entries ``[instants, steps]``, where an entry's steps are a bit
-mask. ``[1]`` where the sequence has happened and no window ends it.
-Invariant: value and merge are those of the whole log, as long as no more than ``ENTRIES_MAX`` values of ``by``, each
-with no more than ``ENTRIES_MAX`` entries, are inside; beyond that the oldest go, and that is counted.
+Owns: the cell ``[{value of by: rows}, n]``: for each value of ``by`` (without it: "") the entries ``[instants, steps]``, where an
+entry's steps are a bit mask; of all values there are no more than ``n``. Behind them is, where entries were let go since a
+person has too many, the instant of the newest of those. ``[1]`` where the sequence has happened and no window ends it.
+Invariant: value and merge are those of the whole log, as long as no more entries than ``Limits.entries`` are inside, of all
+values of ``by`` together; beyond that the oldest go, and that is counted.
 Not here: which events are steps (the generated code tests their ``where``).
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import Counter
 from typing import Any
 
 from opportune.audiences.schema import SequenceCondition
 from opportune.features import entries
 from opportune.features.entries import Windowed, first_inside
-from opportune.features.values import Code, code_of
+from opportune.features.limits import FULL, Limits, dropped
+from opportune.features.values import Code, code_of, identity
 from opportune.profile import NEVER
 
 KEYS_SWEPT = 64
-"""With more values of ``by`` than this, those that the window has left are let go at each event."""
+"""Values of ``by`` that the window has left are let go whenever this many came new."""
+SCANNED_MAX = 32
+"""With more entries than this, all steps are looked for in one pass."""
 
 
 class Sequence:
@@ -29,9 +34,11 @@ class Sequence:
         condition: its steps.
         lateness_ms: how late an event may be.
         gap_ms: the pause that ends a session.
+        limits: of what is kept of one person.
     """
 
-    def __init__(self, condition: SequenceCondition, lateness_ms: int, gap_ms: int) -> None:
+    def __init__(self, condition: SequenceCondition, lateness_ms: int, gap_ms: int, limits: Limits = FULL) -> None:
+        self.most = limits.entries
         self.steps = len(condition.steps)
         self.span_ms = condition.span_ms
         self.step_ms = max(1, condition.gap_ms)
@@ -54,20 +61,43 @@ class Sequence:
         if cell == [1]:
             return
         if not cell:
-            cell.append({})
+            cell.extend(({}, 0))
+        states: dict[Code, list[list[int]]] = cell[0]
+        known = len(states)
         for key, steps in self._keys(mask, values).items():
-            rows = cell[0].setdefault(key, [])
+            rows = states.setdefault(key, [])
             entries.put(rows, t, steps)
-            self.windowed.forget(rows, now, around)
+            entries.forget(rows, 2, self.windowed.oldest(now, around))
             if self.ever and self._latest(rows, 0) is not None:
                 cell[:] = [1]
                 return
-        if len(cell[0]) > KEYS_SWEPT:
-            for key, rows in list(cell[0].items()):
-                self.windowed.forget(rows, now, around)
-                if not rows[0]:
-                    del cell[0][key]
-            cell[0] = entries.newest(cell[0], last_instant)
+            cell[1] += 1
+        if cell[1] > self.most or (len(states) != known and len(states) % KEYS_SWEPT == 0):
+            self._sweep(cell, self.windowed.oldest(now, around))
+
+    def _sweep(self, cell: list[Any], oldest: int) -> None:
+        """Lets go of what the window has left, and of the oldest eighth where there is too much."""
+        states: dict[Code, list[list[int]]] = cell[0]
+        for key, rows in list(states.items()):
+            entries.forget(rows, 2, oldest)
+            if not rows[0]:
+                del states[key]
+        cell[1] = sum(len(rows[0]) for rows in states.values())
+        if len(cell) > 2 and cell[2] <= oldest:
+            del cell[2]
+        if cell[1] <= self.most:
+            return
+        gone = cell[1] - max(self.most * 7 // 8, 1)
+        # Of one instant whoever is which goes first, so that it does not matter how two profiles were merged.
+        order = sorted((t, repr(key), place) for key, rows in states.items() for place, t in enumerate(rows[0]))
+        newest, counts = order[gone - 1][0], Counter(key for _, key, _ in order[:gone])
+        for key, rows in list(states.items()):
+            for column in rows:
+                del column[: counts[repr(key)]]
+            if not rows[0]:
+                del states[key]
+        dropped[0] += gone
+        cell[1:] = [cell[1] - gone, max([newest, *cell[2:]])]
 
     def _keys(self, mask: int, values: tuple[Any, ...]) -> dict[Code, int]:
         if not self.keyed:
@@ -77,6 +107,7 @@ class Sequence:
             if mask >> step & 1:
                 key = code_of(values[step], instants=self.instants[step])
                 if key is not None:
+                    key = identity(key)
                     keys[key] = keys.get(key, 0) | 1 << step
         return keys
 
@@ -98,9 +129,33 @@ class Sequence:
     def _latest(self, rows: list[list[int]], at: int) -> int | None:
         """The latest instant, from a place on, with which a sequence begins; None where there is none."""
         times, masks = rows
+        if len(times) - at > SCANNED_MAX:
+            return self._latest_of_many(times, masks, at)
         for first in range(len(times) - 1, at - 1, -1):
             if masks[first] & 1 and self._follows(times, masks, first):
                 return times[first]
+        return None
+
+    def _latest_of_many(self, times: list[int], masks: list[int], at: int) -> int | None:
+        """As ``_latest``, in a time that grows with the entries and not with their square.
+
+        From the end on: for each entry and step the earliest instant by which that step and all behind it can have followed,
+        if the step is that entry or a later one.
+        """
+        count, last = len(times), self.steps - 1
+        earliest = [[NEVER] * (count + 1) for _ in range(self.steps)]
+        following = count
+        for place in range(count - 1, at - 1, -1):
+            t, mask = times[place], masks[place]
+            while following > place + 1 and times[following - 1] >= t + self.step_ms:
+                following -= 1
+            for step in range(self.steps):
+                done = NEVER
+                if mask >> step & 1:
+                    done = t if step == last else earliest[step + 1][following]
+                earliest[step][place] = min(done, earliest[step][place + 1])
+                if step == 0 and done != NEVER and (self.span_ms is None or done - t < self.span_ms):
+                    return t
         return None
 
     def _follows(self, times: list[int], masks: list[int], first: int) -> bool:
@@ -125,9 +180,15 @@ class Sequence:
         both = {key: entries.merged(one[0].get(key, []), other[0].get(key, [])) for key in keys}
         if self.ever and any(self._latest(rows, 0) is not None for rows in both.values() if rows):
             return [1]
-        return [entries.newest({key: rows for key, rows in both.items() if rows and rows[0]}, last_instant)]
+        states = {key: rows for key, rows in both.items() if rows and rows[0]}
+        cell: list[Any] = [states, sum(len(rows[0]) for rows in states.values())]
+        lost = [*one[2:], *other[2:]]
+        if lost:
+            cell.append(max(lost))
+        if cell[1] > self.most:
+            self._sweep(cell, -NEVER)
+        return cell
 
-
-def last_instant(rows: list[list[int]]) -> int:
-    """The instant of the newest entry of a value of ``by``, which has one."""
-    return rows[0][-1]
+    def approximate(self, cell: list[Any]) -> bool:
+        """Whether the value of a state may differ from the exact one."""
+        return len(cell) > 2

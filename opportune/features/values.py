@@ -3,9 +3,10 @@
 Owns: the codes. A code is an int or a text, so that msgpack keeps it and equal codes are equal values:
 
     int          a number in billionths, where that fits into 64 bits
-    n<digits>    a larger number, in billionths
+    n<digits>    a larger number, in billionths, hexadecimal: Python writes no decimal ones of more than 4,300 digits
     s<text>      a text
     i<digits>    an instant of a property that the schema calls a timestamp, milliseconds
+    h<digits>    a long text or number of which only its being the same is asked: 128 bits of its BLAKE2b hash
     t, f         true, false
 
 Invariant: numbers are exact; what is added is never rounded (LANGUAGE.md section 2).
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from decimal import Context, Decimal
+from hashlib import blake2b
 from typing import Any, TypeAlias
 
 from opportune.audiences.predicate import flat
@@ -25,6 +27,8 @@ Code: TypeAlias = int | str
 BILLION = 1_000_000_000
 INT64 = 1 << 63
 EXACT = Context(prec=10_000, Emax=10**6, Emin=-(10**6))
+CODE_CHARS_MAX = 64
+"""A longer text that is only compared with others of its kind is kept as its hash."""
 QUOTIENT_PLACES = 40
 """Digits of an average that does not end; one more digit keeps it off every number of so many places."""
 
@@ -44,12 +48,12 @@ def number_of(value: int) -> int | Decimal:
 
 def packed(value: int) -> Code:
     """Billionths as a code."""
-    return value if -INT64 <= value < INT64 else f"n{value}"
+    return value if -INT64 <= value < INT64 else f"n{value:x}"
 
 
 def unpacked(code: Code) -> int:
     """The billionths of a code of a number."""
-    return code if isinstance(code, int) else int(code[1:])
+    return code if isinstance(code, int) else int(code[1:], 16)
 
 
 def number_codes(value: Any) -> list[Code]:
@@ -87,6 +91,13 @@ def code_of(value: Any, *, instants: bool = False) -> Code | None:
     return packed(billionths(value)) if isinstance(value, int | Decimal) else None
 
 
+def identity(code: Code) -> Code:
+    """A code that is equal where values are, and never long."""
+    if code.__class__ is int or len(code) <= CODE_CHARS_MAX:  # type: ignore[arg-type]  # a text, then
+        return code
+    return "h" + blake2b(str(code).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
 class InstantValue(int):
     """Milliseconds that are an instant and no number."""
 
@@ -98,7 +109,7 @@ def value_of(code: Code) -> Any:
     if code[0] == "s":
         return code[1:]
     if code[0] == "n":
-        return number_of(int(code[1:]))
+        return number_of(unpacked(code))
     return InstantValue(code[1:]) if code[0] == "i" else code == "t"
 
 

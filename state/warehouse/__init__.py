@@ -1,6 +1,8 @@
 """Warehouse tables: snapshots of what the warehouse knows, looked up by profile id."""
 
+from state.warehouse.belonging import keys_of, rows_of
 from state.warehouse.columns_known import columns_or_kept
+from state.warehouse.comparison import Comparison, comparison_of
 from state.warehouse.differences import Difference, Figures, difference, figures
 from state.warehouse.loading import columns_of, load_table
 from state.warehouse.manifest import VERSION_DIGITS, Manifest, version_text
@@ -13,6 +15,7 @@ from state.warehouse.values import Value
 
 __all__ = [
     "VERSION_DIGITS",
+    "Comparison",
     "Difference",
     "Figures",
     "Last",
@@ -26,10 +29,13 @@ __all__ = [
     "WarehouseTable",
     "columns_of",
     "columns_or_kept",
+    "comparison_of",
     "difference",
     "figures",
+    "keys_of",
     "load_table",
     "masked",
     "open_snapshot",
+    "rows_of",
     "version_text",
 ]

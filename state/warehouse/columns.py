@@ -28,6 +28,9 @@ _STEP = 65_536
 class Column(Protocol):
     """The values of one column, one a row."""
 
+    def __len__(self) -> int:
+        """How many rows there are."""
+
     def take(self, positions: Positions) -> list[Value | None]:
         """The values at these positions, in their order."""
 
@@ -84,6 +87,9 @@ class Coded:
     def __init__(self, codes: npt.NDArray[Any], values: list[Value | None]) -> None:
         self._codes = codes.astype(np.min_scalar_type(max(len(values) - 1, 0)), copy=False)
         self._values = values
+
+    def __len__(self) -> int:
+        return len(self._codes)
 
     def take(self, positions: Positions) -> list[Value | None]:
         """See ``Column``."""
@@ -148,6 +154,9 @@ class Numbers:
         self._nulls = nulls
         self._scaled = scaled
 
+    def __len__(self) -> int:
+        return len(self._values)
+
     def take(self, positions: Positions) -> list[Value | None]:
         """See ``Column``."""
         integers: list[int] = self._values[positions].tolist()
@@ -201,6 +210,9 @@ class Texts:
         _, offsets, data = array.buffers()
         self._offsets = np.frombuffer(offsets, dtype=np.int64, count=len(array) + 1, offset=8 * array.offset)
         self._data = memoryview(data) if data is not None else memoryview(b"")
+
+    def __len__(self) -> int:
+        return len(self._array)
 
     def take(self, positions: Positions) -> list[Value | None]:
         """See ``Column``."""

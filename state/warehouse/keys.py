@@ -17,9 +17,10 @@ import pyarrow as pa
 from pyarrow import types as arrow
 
 from opportune.event import identifier_text
+from opportune.identifiers import Namespace, normalised
 from opportune.identity import profile_id
 from state.warehouse.columns import Column, Texts
-from state.warehouse.index import Positions, ProfileIndex
+from state.warehouse.index import Mask, Positions, ProfileIndex
 from state.warehouse.problems import Problems, shown
 from state.warehouse.readings import plain, value_type_of
 from state.warehouse.values import number_of_decimal, number_of_float, number_of_text
@@ -33,20 +34,27 @@ class Arranged(NamedTuple):
     profiles: ProfileIndex
     order: Positions
 
+    def without(self, gone: Mask) -> Arranged:
+        """The rows but for some, as their places say."""
+        if not gone.any():
+            return self
+        high, low = self.profiles.halves
+        return Arranged(ProfileIndex(high[~gone], low[~gone]), self.order[~gone])
+
 
 class Keys:
     """The key column on its way in, batch by batch.
 
     Args:
         name: the key column.
-        namespace: the identifier namespace of its values.
+        namespace: the kind of identifier that its values are.
         number: whether text in it is declared to be numbers (1.0 and 1 are one key then).
         blocked: whether a key stands for nobody.
         problems: takes what is wrong.
     """
 
     def __init__(
-        self, name: str, namespace: str, *, number: bool, blocked: Callable[[str], bool], problems: Problems
+        self, name: str, namespace: Namespace, *, number: bool, blocked: Callable[[str], bool], problems: Problems
     ) -> None:
         self._name = name
         self._namespace = namespace
@@ -66,8 +74,13 @@ class Keys:
             self._empty += [self._rows + at for at, text in enumerate(texts) if not text]
             texts = [text or "" for text in texts]
         namespace, blocked = self._namespace, self._blocked
+        if namespace.normalise != "text":
+            given, texts = texts, [text and normalised(namespace, text) for text in texts]
+            # What is no address or number of its kind can be nobody's, as in events.
+            self._blocked_rows += [self._rows + at for at, text in enumerate(texts) if not text and given[at]]
         self._blocked_rows += [self._rows + at for at, text in enumerate(texts) if text and blocked(text)]
-        ids = b"".join([profile_id(namespace, text) for text in texts])
+        name = namespace.name
+        ids = b"".join([profile_id(name, text) for text in texts])
         self._ids.append(np.frombuffer(ids, dtype=">u8").astype(np.uint64).reshape(-1, 2))
         self._texts.append(pa.array(texts, pa.large_string()))
         self._rows += len(texts)

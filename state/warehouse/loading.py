@@ -9,7 +9,7 @@ Not here: snapshots (state.warehouse.writing), file formats (state.warehouse.sou
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
 from functools import partial
 from hashlib import blake2b
@@ -17,15 +17,18 @@ from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pyarrow as pa
 
 from opportune.audiences.schema import Table, ValueType
-from opportune.event import blocked
+from opportune.identifiers import Blocked, Namespace
 from state.warehouse.columns import Column
-from state.warehouse.index import ProfileIndex
+from state.warehouse.index import Mask, ProfileIndex
+from state.warehouse.joined import values_of
 from state.warehouse.keys import Keys, can_be_key
 from state.warehouse.problems import Problems
 from state.warehouse.readings import Inference, Read, Reading, reading_of, value_type_of
+from state.warehouse.since import Since
 from state.warehouse.source import Source, open_source
 from state.warehouse.table import WarehouseTable
 
@@ -36,8 +39,6 @@ def load_table(
     table: Table,
     directory: Path,
     used: dict[str, ValueType | None],
-    *,
-    blocked: Callable[[str], bool] = blocked,
 ) -> WarehouseTable:
     """Reads a table's file and keeps the used columns.
 
@@ -46,14 +47,13 @@ def load_table(
         directory: the project directory, where ``source`` starts.
         used: the columns to keep, in the order that rows shall have, with the type that each must have; None: as the
             table declares, else the file's own.
-        blocked: whether a key stands for nobody: such rows are left out and counted.
 
     Raises:
         DefinitionError: the file is missing or unreadable, a column is missing or of a wrong type, a value does not
             read as its type, a key is empty or has several rows; with file, column, row and what to do.
     """
     try:
-        return _load(table, directory, used, blocked)
+        return _load(table, directory, used)
     finally:
         give_back_memory()
 
@@ -99,19 +99,22 @@ def prepare(
     table: Table,
     directory: Path,
     used: dict[str, ValueType | None],
-    blocked: Callable[[str], bool] = blocked,
+    *,
+    extra: Sequence[str] = (),
+    since: Since | None = None,
 ) -> Prepared:
-    """Opens a table's source and checks its columns; arguments as ``load_table``.
+    """Opens a table's source and checks its columns; arguments as ``load_table``, ``since`` as ``open_source``.
+
+    ``extra``: columns that are read beside the used ones.
 
     Raises:
         DefinitionError: see ``load_table``.
     """
     problems = Problems(table, directory)
-    source = open_source(table, directory, problems)
-    order_by = [table.order_by] if table.order_by is not None else []
-    _check_names(source, table, [table.key, *order_by, *used], problems)
+    source = open_source(table, directory, problems, since)
+    _check_names(source, table, [table.key, *extra, *used], problems)
     readings: dict[str, Callable[[], Reading | None]] = {}
-    for name in [name for name in dict.fromkeys([*used, *order_by]) if name in source.types]:
+    for name in [name for name in dict.fromkeys([*used, *extra]) if name in source.types]:
         meant = source.meant.get(name)
         declared = table.columns.get(name) or used.get(name) or meant
         text = source.text or meant is not None
@@ -119,18 +122,25 @@ def prepare(
         readings[name]()
     problems.check()
     number = source.text and table.columns.get(table.key) == "number"
-    keys = Keys(table.key, table.namespace, number=number, blocked=blocked, problems=problems)
+    namespace = Namespace(table.namespace, (), 1, normalise=table.normalise, region=table.region)
+    keys = Keys(table.key, namespace, number=number, blocked=Blocked(table.blocked), problems=problems)
     return Prepared(source, problems, keys, readings)
 
 
-def _load(
-    table: Table, directory: Path, used: dict[str, ValueType | None], blocked: Callable[[str], bool]
-) -> WarehouseTable:
-    prepared = prepare(table, directory, used, blocked)
+def _load(table: Table, directory: Path, used: dict[str, ValueType | None]) -> WarehouseTable:
+    # Rows that somebody wrote down for a replay have what says that they are gone, or nothing is; when they were written is
+    # of no interest there.
+    flag = table.incremental.deleted if table.incremental is not None else None
+    extra = [name for name in (table.order_by, flag) if name is not None]
+    if flag is not None and flag not in open_source(table, directory, Problems(table, directory)).types:
+        extra.remove(flag)
+    prepared = prepare(table, directory, used, extra=extra)
     source, problems, keys, _ = prepared
     readings = {name: prepared.reading(name) for name in prepared.readings}
     read = _read_all(source, table.key, keys, readings, problems)
     arranged = keys.arrange(read[table.order_by].column if table.order_by is not None else None)
+    if flag in extra:
+        arranged = arranged.without(flags_of(read[flag], flag, problems)[arranged.order])
     columns = [read[name].column.arranged(arranged.order) for name in used]
     types: dict[str, ValueType] = {name: read[name].type for name in used}
     return WarehouseTable(
@@ -140,8 +150,20 @@ def _load(
         keys.texts().arranged(arranged.order),
         columns,
         version=_fingerprint(types, arranged.profiles, columns),
+        namespace=table.namespace,
         blocked_rows=keys.blocked_rows,
     )
+
+
+def flags_of(read: Read, name: str, problems: Problems) -> Mask:
+    """A column of truth values, row by row; null is false.
+
+    Raises:
+        DefinitionError: it is another column.
+    """
+    if read.type != "boolean":
+        problems.fail(f"it is a column of {read.type}s, and `incremental.deleted` names one of booleans", column=name)
+    return np.array([value is True for value in values_of(read.column)], dtype=np.bool_)
 
 
 def give_back_memory() -> None:

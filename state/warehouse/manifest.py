@@ -2,9 +2,10 @@
 
 Owns: ``manifest.json``, written last, so that a directory with one is complete::
 
-    {"format": 1, "table": name, "version": 16 digits, "fingerprint": of the content, "rows": n, "blocked_rows": n,
+    {"format": 1, "table": name, "namespace": of the keys, "version": 16 digits, "fingerprint": of the content, "rows": n, "blocked_rows": n,
      "definition": fingerprint, "columns": {name: type}, "source": text, "refreshed_ms": instant,
-     "file": "rows.arrow", "bytes": n, "checksum": xxh3_128 of the file, "changed_rows": n, "lost_rows": n}
+     "file": "rows.arrow", "bytes": n, "checksum": xxh3_128 of the file, "changed_rows": n, "lost_rows": n,
+     "watermark": null or {"column": name, "value": n, "instants": bool, "full_ms": instant}, "read_rows": n}
 
 Versions are whole numbers that rise with every snapshot of a table, written with 16 digits so that texts order as they
 do; they begin as milliseconds since the epoch, so that they go on rising where the directory was lost.
@@ -30,12 +31,29 @@ VERSION_DIGITS = 16
 _READ_BYTES = 4 << 20
 
 
+class Watermark(msgspec.Struct, frozen=True):
+    """How far the source was read, of a table that is read incrementally.
+
+    Args:
+        column: that rises whenever a row is written.
+        value: the greatest in it that was read: a whole number, or milliseconds since the epoch.
+        instants: whether it is the latter.
+        full_ms: when all rows were read last, by the clock of the process that read them.
+    """
+
+    column: str
+    value: int
+    instants: bool
+    full_ms: int
+
+
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """What a snapshot says of itself.
 
     Args:
         format: of the directory.
         table: the table's name.
+        namespace: what kind of identifier the keys are.
         version: 16 digits.
         fingerprint: of the content, 32 hexadecimal digits; equal content has the same.
         definition: of what the table's definition asks for; a snapshot of another one is not that table.
@@ -50,6 +68,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         changed_rows: rows of which a kept column differs from the snapshot before, new ones included.
         lost_rows: rows that the snapshot before had and this one has not.
         held: why it waits for a confirmation; empty: it does not.
+        watermark: how far the source was read; None: every refresh reads all of it.
+        read_rows: how many rows the source gave.
     """
 
     format: int = FORMAT
@@ -68,6 +88,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     changed_rows: int = 0
     lost_rows: int = 0
     held: str = ""
+    watermark: Watermark | None = None
+    read_rows: int = 0
+    namespace: str = "user_id"
 
 
 _decode = msgspec.json.Decoder(Manifest).decode

@@ -26,6 +26,7 @@ class Problems:
     """
 
     def __init__(self, table: Table, directory: Path) -> None:
+        self._of = table, directory
         self._table = table.name
         self._path = str(directory / table.source) if table.origin is None else masked(table.source)
         self._found: list[str] = []
@@ -46,6 +47,10 @@ class Problems:
         """Adds a problem and raises all of them."""
         self.add(what, column=column, row=row)
         raise DefinitionError("\n".join(self._found))
+
+    def aside(self) -> Problems:
+        """Problems of the same table that nobody is told."""
+        return Problems(*self._of)
 
     def check(self) -> None:
         """Raises all problems found so far as one ``DefinitionError``, if there are any."""

@@ -7,6 +7,7 @@ Owns: the directory of a table::
     new-4711/                 one that a process is making; whoever holds the lock removes what others left
     lock                      held (flock) by the one process that refreshes
     last.json                 how the last refresh ended
+    watermark.json            how far the source was read by refreshes that changed nothing, and of which snapshot
 
 Invariant: a snapshot appears by a rename, whole and durable. It is not removed while a process reads it (a shared flock
 on its manifest) or while it is one of the two newest.
@@ -31,6 +32,7 @@ from state.warehouse.manifest import (
     MANIFEST,
     VERSION_DIGITS,
     Manifest,
+    Watermark,
     damaged,
     read_manifest,
     sync_directory,
@@ -41,6 +43,7 @@ from state.warehouse.manifest import (
 KEPT = 2
 HELD = ".held"
 LAST = "last.json"
+READ = "watermark.json"
 Outcome: TypeAlias = Literal["published", "unchanged", "held", "failed"]
 
 
@@ -60,6 +63,13 @@ class Last(msgspec.Struct, frozen=True):
     version: str = ""
     error: str = ""
     seconds: float = 0.0
+
+
+class _Read(msgspec.Struct, frozen=True):
+    """How far the source of the snapshot ``version`` was read."""
+
+    version: str
+    watermark: Watermark
 
 
 class Pin:
@@ -108,6 +118,10 @@ class Shelf:
         names = sorted(name for name in self._names() if name.endswith(HELD) and _is_version(name[: -len(HELD)]))
         return read_manifest(self.directory / names[-1]) if names else None
 
+    def held_path(self, manifest: Manifest) -> Path:
+        """Where the snapshot lies that waits for a confirmation."""
+        return self.directory / (manifest.version + HELD)
+
     def last(self) -> Last | None:
         """How the last refresh ended; None where there was none, or nobody knows."""
         try:
@@ -121,6 +135,19 @@ class Shelf:
             write_durably(self.directory / LAST, msgspec.json.encode(last))
         except OSError:
             return
+
+    def watermark(self, manifest: Manifest) -> Watermark | None:
+        """How far the source of a snapshot was read, by the refresh that made it or by later ones that changed nothing."""
+        try:
+            read = msgspec.json.decode((self.directory / READ).read_bytes(), type=_Read)
+        except (OSError, msgspec.DecodeError):
+            return manifest.watermark
+        return read.watermark if read.version == manifest.version else manifest.watermark
+
+    def read_on(self, manifest: Manifest, watermark: Watermark) -> None:
+        """Notes that the source holds nothing else up to a watermark than a snapshot; the lock must be held."""
+        if watermark != self.watermark(manifest):
+            write_durably(self.directory / READ, msgspec.json.encode(_Read(manifest.version, watermark)))
 
     @contextmanager
     def locked(self, *, wait: bool = True) -> Iterator[None]:

@@ -98,5 +98,6 @@ def _table(manifest: Manifest, batch: Any, used: Sequence[str]) -> WarehouseTabl
         columns,
         version=manifest.version,
         fingerprint=manifest.fingerprint,
+        namespace=manifest.namespace,
         blocked_rows=manifest.blocked_rows,
     )

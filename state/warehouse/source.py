@@ -24,6 +24,7 @@ from opportune.audiences.schema import Origin, Table, ValueType
 from opportune.errors import TransientError
 from state.warehouse.problems import Problems
 from state.warehouse.secrets import Secrets
+from state.warehouse.since import Since
 from state.warehouse.systems import Opening, is_number_as_text, open_system, stored_type
 
 BATCH_ROWS = 65_536
@@ -97,13 +98,14 @@ class Source:
             raise
 
 
-def open_source(table: Table, directory: Path, problems: Problems) -> Source:
+def open_source(table: Table, directory: Path, problems: Problems, since: Since | None = None) -> Source:
     """Opens the table's source and reads its schema.
 
     Args:
         table: the table.
         directory: of the project; local sources start there.
         problems: takes what is wrong.
+        since: which rows are wanted; a source that cannot tell them apart gives all.
 
     Raises:
         DefinitionError: the file is missing, unreadable, or not of the format that its name ends with; a system refuses.
@@ -120,7 +122,7 @@ def open_source(table: Table, directory: Path, problems: Problems) -> Source:
     if origin.kind == "file":
         system, path = _storage(place, options, origin, label, secrets)
         return _open_file(place, system, path, problems, away=label)
-    rows = open_system(Opening(origin, place, options, directory, label, secrets))
+    rows = open_system(Opening(origin, place, options, directory, label, secrets, since))
     types = [stored_type(kind) for kind in rows.schema.types]
 
     def batches(columns: list[str]) -> Iterator[Any]:

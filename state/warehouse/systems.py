@@ -20,6 +20,7 @@ import pyarrow as pa
 from opportune.audiences.schema import Origin
 from opportune.errors import ConfigurationError, DefinitionError, OpportuneError, TransientError
 from state.warehouse.secrets import Secrets
+from state.warehouse.since import Since
 
 BATCH_ROWS = 65_536
 LIBRARIES = {
@@ -54,7 +55,7 @@ class Rows(NamedTuple):
 
 
 class Opening(NamedTuple):
-    """What to open: the system, its place with secrets in it, and where errors say it is."""
+    """What to open: the system, its place with secrets in it, where errors say it is, and from where on rows are wanted."""
 
     origin: Origin
     place: str
@@ -62,6 +63,7 @@ class Opening(NamedTuple):
     directory: Path
     label: str
     secrets: Secrets
+    since: Since | None = None
 
     def fail(self, error: BaseException, what: str) -> NoReturn:
         """Raises an error of a library as one of ours."""
@@ -71,6 +73,21 @@ class Opening(NamedTuple):
         raise TransientError(
             f"{self.label}: {what}: {told}; see that it can be reached from here, and try again"
         ) from error
+
+    def query(self, schema_of: Callable[[str], Any]) -> str:
+        """The SQL to run: with the condition on new rows, where the column's type says how it compares.
+
+        Args:
+            schema_of: runs a query and returns the Arrow schema of its result.
+        """
+        query = self.origin.query
+        assert query is not None, "the check of warehouse.yml asks for a query"
+        if self.since is None:
+            return query
+        schema = schema_of(without_rows(query))
+        known = self.since.column in schema.names
+        asked = self.since.in_sql(query, schema.field(self.since.column).type, self.origin.kind) if known else None
+        return query if asked is None else asked
 
 
 def open_system(opening: Opening) -> Rows:
@@ -126,7 +143,13 @@ def _adbc(library: Any, opening: Opening) -> Rows:
             connection = library.connect(place, db_kwargs=options)
         stack.enter_context(connection)
         cursor = stack.enter_context(connection.cursor())
-        cursor.execute(opening.origin.query)
+
+        def schema_of(query: str) -> Any:
+            with connection.cursor() as asking:
+                asking.execute(query)
+                return asking.fetch_record_batch().schema
+
+        cursor.execute(opening.query(schema_of))
         reader = cursor.fetch_record_batch()
     except BaseException:
         stack.close()
@@ -141,7 +164,8 @@ def _duckdb(library: Any, opening: Opening) -> Rows:
     stack = ExitStack()
     try:
         connection = stack.enter_context(library.connect(str(path), read_only=True, config=opening.options))
-        reader = connection.sql(opening.origin.query).to_arrow_reader(BATCH_ROWS)
+        query = opening.query(lambda text: connection.sql(text).to_arrow_reader(1).schema)
+        reader = connection.sql(query).to_arrow_reader(BATCH_ROWS)
     except BaseException:
         stack.close()
         raise
@@ -164,8 +188,11 @@ def _delta(library: Any, opening: Opening) -> Rows:
     place = opening.place if "://" in opening.place else str(opening.directory / opening.place)
     dataset = library.DeltaTable(place, storage_options=opening.options or None).to_pyarrow_dataset()
 
+    wanted = opening.since.of_dataset(dataset.schema) if opening.since is not None else None
+
     def batches(columns: list[str]) -> Iterator[Any]:
-        yield from dataset.scanner(columns=columns, batch_size=BATCH_ROWS, use_threads=False).to_batches()
+        scanner = dataset.scanner(columns=columns, filter=wanted, batch_size=BATCH_ROWS, use_threads=False)
+        yield from scanner.to_batches()
 
     return Rows(dataset.schema, batches)
 
@@ -174,10 +201,20 @@ def _iceberg(library: Any, opening: Opening) -> Rows:
     table = library.load_catalog("opportune", **opening.options).load_table(opening.place)
     schema = table.scan().to_arrow_batch_reader().schema
 
+    wanted = opening.since.in_iceberg(schema) if opening.since is not None else None
+
     def batches(columns: list[str]) -> Iterator[Any]:
-        yield from table.scan(selected_fields=tuple(columns)).to_arrow_batch_reader()
+        scan = table.scan(selected_fields=tuple(columns))
+        if wanted is not None:
+            scan = scan.filter(import_module("pyiceberg.expressions").GreaterThanOrEqual(*wanted))
+        yield from scan.to_arrow_batch_reader()
 
     return Rows(schema, batches)
+
+
+def without_rows(query: str) -> str:
+    """A query that has the columns of another one and no rows."""
+    return f"select * from ({query.strip().rstrip(';').rstrip()}\n) opportune_rows where 1 = 0"  # noqa: S608 - the project's own query
 
 
 def stored_type(kind: Any) -> Any:

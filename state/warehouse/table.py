@@ -8,7 +8,8 @@ Not here: reading files (state.warehouse.loading), when a newer version comes in
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -32,6 +33,7 @@ class WarehouseTable:
         types: the type of each of them.
         version: of the snapshot, or the fingerprint where there is none.
         fingerprint: of the content, 32 hexadecimal digits: rows in another order have the same.
+        namespace: what kind of identifier the keys are.
         blocked_rows: how many rows were left out because their key is a blocked value and can belong to nobody.
     """
 
@@ -45,6 +47,7 @@ class WarehouseTable:
         *,
         version: str,
         fingerprint: str = "",
+        namespace: str = "user_id",
         blocked_rows: int = 0,
     ) -> None:
         self.name = name
@@ -52,7 +55,10 @@ class WarehouseTable:
         self.types = types
         self.version = version
         self.fingerprint = fingerprint or version
+        self.namespace = namespace
         self.blocked_rows = blocked_rows
+        # By the older table: see state.warehouse.comparison.
+        self.comparisons: WeakValueDictionary[int, Any] = WeakValueDictionary()
         self._index = index
         self._keys = keys
         self._values = tuple(values)
@@ -68,6 +74,11 @@ class WarehouseTable:
     def column(self, name: str) -> Column:
         """The values of a used column."""
         return self._values[self.columns.index(name)]
+
+    @property
+    def keys(self) -> Texts:
+        """The texts of the keys, one a row."""
+        return self._keys
 
     def keys_at(self, places: Positions) -> list[str]:
         """The key texts at these places."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -21,6 +22,8 @@ from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 ROOT = Path(__file__).resolve().parents[2]
+NODE_MODULES = Path(os.environ.get("OPPORTUNE_NODE_CLIENTS") or ROOT / ".cache" / "clients" / "node_modules")
+"""Where `make setup-clients` has installed the clients of npm."""
 PARTITIONS = 4
 START_S = 60
 

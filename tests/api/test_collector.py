@@ -69,6 +69,13 @@ def test_times_are_corrected_by_the_clients_clock_and_digits_stay(served: Served
 @pytest.mark.parametrize(
     ("body", "options", "status", "code"),
     [
+        (
+            b'{"type":"track","userId":"a","timestamp":"0001-01-01T00:00:00Z","sentAt":"9999-12-31T23:59:59Z"}',
+            {},
+            400,
+            "bad_time",
+        ),
+        (b'{"type":"track","userId":"a","sentAt":1e400}', {}, 400, "not_json"),
         (b"", {}, 400, "not_json"),
         (b"\xff\xfe", {}, 400, "not_json"),
         (b"[1]", {}, 400, "not_json"),

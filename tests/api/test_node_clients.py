@@ -10,24 +10,24 @@ from pathlib import Path
 import pytest
 
 from tests.api.conftest import Served
+from tests.api.serving import NODE_MODULES
 
-MODULES = os.environ.get("OPPORTUNE_NODE_CLIENTS", "")
 PACKAGES = {"segment": "@segment/analytics-node", "rudder": "@rudderstack/rudder-sdk-node"}
 SCRIPT = Path(__file__).with_name("node_client.cjs")
 
 pytestmark = pytest.mark.skipif(
-    not MODULES or shutil.which("node") is None,
-    reason="OPPORTUNE_NODE_CLIENTS names no node_modules, or there is no node",
+    not NODE_MODULES.exists() or shutil.which("node") is None,
+    reason="the clients of npm are not installed (make setup-clients), or there is no node",
 )
 
 
 @pytest.mark.parametrize("library", sorted(PACKAGES))
 def test_every_call_comes_to_the_topic(served: Served, library: str) -> None:
-    if not (Path(MODULES) / PACKAGES[library]).exists():
+    if not (NODE_MODULES / PACKAGES[library]).exists():
         pytest.skip(f"{PACKAGES[library]} is not installed")
     done = subprocess.run(
         ["node", str(SCRIPT), library, served.address, served.write_key],
-        env={**os.environ, "NODE_PATH": MODULES},
+        env={**os.environ, "NODE_PATH": str(NODE_MODULES)},
         capture_output=True,
         text=True,
         timeout=60,

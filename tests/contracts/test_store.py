@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from opportune.errors import StateError
 from state.faults import FaultyStore
 from state.memory import MemoryStore
+from state.overlay import Overlay
 from state.rocks import RocksStore, shared_memory
 from state.store import FAMILIES, Store
 
@@ -40,13 +41,15 @@ class Room:
 MEMORY = shared_memory(8 << 20, 16 << 20)
 
 
-@pytest.fixture(params=["memory", "rocks", "faulty"])
+@pytest.fixture(params=["memory", "rocks", "faulty", "overlay"])
 def room(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Room]:
     kept = MemoryStore()
+    over = Overlay(MemoryStore())
     kinds: dict[str, Callable[[], Store]] = {
         "memory": lambda: kept,
         "rocks": lambda: RocksStore(tmp_path / "shard", MEMORY),
         "faulty": lambda: FaultyStore(kept),
+        "overlay": lambda: over,
     }
     room = Room(kinds[request.param])
     yield room

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import pty
 import re
 import select
+import shutil
 import signal
 import struct
 import subprocess
@@ -16,12 +18,15 @@ import termios
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 from confluent_kafka.admin import AdminClient
 
+from api.keys import KEY_FILE, make_key, write_keys
 from tests.kafka.broker import Kafka
 
 ROOT = Path(__file__).parents[2]
@@ -127,6 +132,10 @@ def until(condition: Callable[[], bool], seconds: float) -> None:
         os.sched_yield()
 
 
+def answers_at(address: str) -> bool:
+    return httpx.get(address).status_code == 200
+
+
 def counted(output: str, what: str) -> int:
     found = re.search(rf"^  {what} +([\d,]+)", output, re.MULTILINE)
     assert found, f"no {what} in:\n{output}"
@@ -150,13 +159,48 @@ def test_it_ends_by_itself_tells_what_happened_and_leaves_nothing(world: World) 
     assert world.files() == []
 
 
+@pytest.mark.parametrize("with_keys", [False, True])
+def test_the_three_calls_that_it_prints_work_as_printed(world: World, tmp_path: Path, with_keys: bool) -> None:
+    # Keys of the project are for its service, not for the demo's.
+    project = shutil.copytree(ROOT / "examples" / "shop", tmp_path / "shop")
+    if with_keys:
+        write_keys(project / KEY_FILE, (make_key("app", ("admin",), "2026-01-01T00:00:00Z")[0],))
+    terminal = Terminal(world, str(project))
+    terminal.wait_for(r"curl -s \S+/members", START_SECONDS)
+    calls = list(dict.fromkeys(re.findall(r"curl -s [^\r\n]*\S", ESCAPES.sub("", terminal.text))))
+    assert len(calls) == 3
+    answers = [
+        subprocess.run(call, shell=True, cwd=tmp_path, capture_output=True, text=True, timeout=20, check=True).stdout
+        for call in calls
+    ]
+    assert json.loads(answers[0]) == {"success": True}
+    person = json.loads(answers[1])
+    assert calls[1].rpartition("user_id:")[2] in person["identifiers"]["user_id"]
+    assert "freshness" in person
+    members = [json.loads(line) for line in answers[2].splitlines()]
+    assert members
+    assert all(member["profile_id"] and member["since"] for member in members)
+    # Those of the README are the same, but for the port where another has taken it. What was sent by hand is known too.
+    address = calls[1].split()[2].partition("/")[0]
+    shown = re.findall(r"^    (curl .*)$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert len(shown) == 3
+    assert shown[0].replace("127.0.0.1:8080", address) == calls[0]
+    paths = [call.removeprefix("curl -s 127.0.0.1:8080") for call in shown[1:]]
+    for path in (*paths, "/v1/profiles/user_id:you"):
+        until(partial(answers_at, f"http://{address}{path}"), 10)
+    os.kill(terminal.pid, signal.SIGTERM)
+    assert terminal.exit_code(STOP_SECONDS) == 0
+    assert world.processes() == []
+
+
 @pytest.mark.parametrize(("columns", "rows"), [(80, 24), (120, 40)])
 def test_ctrl_c_ends_everything_within_five_seconds(world: World, columns: int, rows: int) -> None:
     terminal = Terminal(world, "examples/shop", columns=columns, rows=rows)
     terminal.wait_for("the flow is starting", START_SECONDS)
     terminal.wait_for(CHANGE, START_SECONDS)
     terminal.wait_for(r"duplicates [1-9]", 20)
-    assert len(world.processes()) >= 5
+    terminal.wait_for(r"curl -s \S+/members", 20)
+    assert len(world.processes()) >= 6
     pressed = time.monotonic()
     terminal.press(b"\x03")
     assert terminal.exit_code(STOP_SECONDS) == 0
@@ -199,7 +243,7 @@ def test_nothing_outlives_a_demo_that_was_killed(world: World) -> None:
 def test_a_worker_that_is_gone_is_told_and_the_files_are_kept(world: World) -> None:
     terminal = Terminal(world, "examples/shop")
     terminal.wait_for(CHANGE, START_SECONDS)
-    leashed = [each for each in world.processes() if "flows.demo.leash" in each.cmdline()]
+    leashed = [each for each in world.processes() if {"flows.demo.leash", "run"} <= set(each.cmdline())]
     assert len(leashed) == 1
     leashed[0].kill()
     assert terminal.exit_code(10) == 1

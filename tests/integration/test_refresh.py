@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from opportune.cli.main import main
 from opportune.clock import wall_clock_ms
 from opportune.identity import profile_id
 from opportune.membership import MembershipChange
@@ -147,3 +151,30 @@ def test_a_job_that_is_killed_half_way_goes_on(shop: Shop, point: str) -> None:
     exits = [one for one in shop.news if one.audience == "free" and one.change == "exited"]
     assert len(exits) == 1_500
     assert {one.cause for one in exits} == {"attribute"}
+
+
+def test_what_diff_tells_is_what_happens(shop: Shop) -> None:
+    """Asked while the job runs; what it tells happens when the table is refreshed in truth."""
+    for person in ("u1", "u2", "u3"):
+        shop.small.count(person)
+    shop.wait(lambda: shop.members("free_counted") == ids(["u1", "u2", "u3"]), "three are counted")
+    (shop.directory / "warehouse.yml").write_text(TABLE.replace("1 second", "manual"))
+    assert shop.job.terminate()[0] == 0
+    shop.start()
+    shop.write({**dict.fromkeys(PEOPLE[1:40], "paid"), **dict.fromkeys(PEOPLE[40:], "free"), "new": "free"})
+    arguments = [str(shop.directory), "--state", str(shop.job.state)]
+    told: list[Counter[tuple[str, str]]] = []
+    for command in (["diff"], ["refresh", "--dry-run"]):
+        done = CliRunner().invoke(main, ["warehouse", *command, *arguments])
+        assert done.exit_code == 0, done.output
+        lines = re.findall(r"^  (\w+): ([\d,]+) enter, ([\d,]+) exit$", done.output, re.MULTILINE)
+        counts = {(name, "entered"): int(entered) for name, entered, _ in lines}
+        told.append(+Counter(counts | {(name, "exited"): int(exited) for name, _, exited in lines}))
+    assert told[0] == told[1]
+    assert told[0][("free", "exited")] == 40
+    assert told[0][("free_counted", "exited")] == 3
+    before = len(shop.news)
+    assert CliRunner().invoke(main, ["warehouse", "refresh", *arguments]).exit_code == 0
+    shop.wait(lambda: len(shop.news) >= before + told[0].total(), "all of it has come")
+    assert shop.members("free_counted") == set()
+    assert Counter((one.audience, one.change) for one in shop.news[before:] if one.cause == "attribute") == told[0]

@@ -18,6 +18,7 @@ from opportune.errors import ConfigurationError, DefinitionError, OpportuneError
 from state.warehouse import Refreshed, Refresher, Shelf, open_snapshot
 from state.warehouse.systems import LIBRARIES
 from tests.integration import postgres
+from tests.integration.cutting import cutting
 
 pytestmark = pytest.mark.timeout(120)
 ROWS = 200_000
@@ -117,6 +118,16 @@ class TestObjectStorage:
             with pytest.raises(OpportuneError) as caught:
                 place.refresh("s3://lake/t.parquet", Origin("file", None, away))
         assert "very-secret" not in str(caught.value)
+
+    def test_a_connection_that_is_lost_half_way(self, place: Place, bucket: dict[str, str], server: str) -> None:
+        place.refresh("s3://lake/t.parquet", Origin("file", None, bucket))
+        newest = Shelf(place.directory / "state", "t").versions()
+        with cutting(server, 300_000) as line:
+            cut = {**bucket, "endpoint_override": f"127.0.0.1:{line.port}"}
+            with pytest.raises(TransientError, match=r"the storage (failed behind row \d+|cannot be reached)"):
+                place.refresh("s3://lake/t.parquet", Origin("file", None, cut))
+            assert line.cut
+        assert Shelf(place.directory / "state", "t").versions() == newest
 
     def test_a_variable_that_is_not_set(self, place: Place, server: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv("TEST_KEY", raising=False)

@@ -8,7 +8,7 @@ Not here: projects (tests.model.projects).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from random import Random
 from typing import TypeAlias
@@ -197,13 +197,39 @@ SOME = st.integers(0, 2**16 - 1).map(sent_of)
 AGAIN = st.sampled_from([None] * 10 + [0, 1, 3])
 
 
+def crowded_of(seed: int) -> Sent | bytes:
+    """The message of a number where most are of one person and one kind, so that a feature has many of them."""
+    random, sent = Random(seed), sent_of(seed)
+    if isinstance(sent, bytes) or random.random() < 0.2:
+        return sent
+    properties = {"p": random.choice((0, 1, 2, Decimal("1.50"), Decimal("0.1"), -1)), **_some(random, MANY)}
+    body: dict[str, object] = {
+        "type": "track",
+        "event": random.choice("AAAAB"),
+        "userId": "u1",
+        "properties": properties,
+    }
+    return replace(sent, body=body, skew_ms=random.choice((0, 0, 0, -1, -5, -20, -9_000, -60_000)))
+
+
+MANY = {"q": (*"abcdefghijklmnopqrst", 1), "list": ([*"abcdefghij"], [1, 2, 3]), "lat": (0, 1), "lon": (0, 1)}
+CROWDED = st.integers(0, 2**16 - 1).map(crowded_of)
+CLOSE_MS = (0, 0, 1, 1, 2, 3, 5, 9, 2_000, 7_000)
+"""Steps by which many events come into windows of milliseconds, and of minutes."""
+
+
 @st.composite
-def messages(draw: st.DrawFn, size: int = 40) -> list[bytes]:
+def messages(
+    draw: st.DrawFn,
+    size: int = 40,
+    some: st.SearchStrategy[Sent | bytes] = SOME,
+    steps_ms: tuple[int, ...] = STEPS_MS,
+) -> list[bytes]:
     """Raw records in arrival order, among them some that are there twice."""
     raws: list[bytes] = []
     sent_ms = DAY_0
     least = draw(st.integers(0, size))
-    moments = st.lists(st.tuples(st.sampled_from(STEPS_MS), SOME, AGAIN), min_size=least, max_size=size)
+    moments = st.lists(st.tuples(st.sampled_from(steps_ms), some, AGAIN), min_size=least, max_size=size)
     for step_ms, sent, again in draw(moments):
         sent_ms += step_ms
         raws.append(sent if isinstance(sent, bytes) else sent.at(sent_ms))
@@ -264,18 +290,24 @@ class Life:
 
 
 KINDS = ("record",) * 12 + ("cut", "cut", "cut", "advance", "advance", "commit", "restart")
-MOMENT = st.tuples(st.sampled_from(KINDS), SOME, st.integers(0, 9), st.sampled_from((0, 0, 0, 1, 3, 50)))
+LAGS_MS = (0, 0, 0, 1, 3, 50)
 
 
 @st.composite
-def lives(draw: st.DrawFn, size: int = 50) -> Life:
+def lives(
+    draw: st.DrawFn,
+    size: int = 50,
+    some: st.SearchStrategy[Sent | bytes] = SOME,
+    steps_ms: tuple[int, ...] = STEPS_MS,
+) -> Life:
     """A live run over three partitions."""
+    moment = st.tuples(st.sampled_from(KINDS), some, st.integers(0, 9), st.sampled_from(LAGS_MS))
     steps: list[Step] = []
     batch: list[LogRecord] = []
     clock_ms, confirmed_ms = DAY_0, DAY_0
     arrived_ms, offsets = [DAY_0] * PARTITIONS, [0] * PARTITIONS
     least = draw(st.integers(0, size))
-    moments = draw(st.lists(st.tuples(st.sampled_from(STEPS_MS), MOMENT), min_size=least, max_size=size))
+    moments = draw(st.lists(st.tuples(st.sampled_from(steps_ms), moment), min_size=least, max_size=size))
     for step_ms, (kind, sent, number, lag_ms) in [*moments, (0, ("cut", b"", 0, 0))]:
         clock_ms += step_ms
         if kind == "record":

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from opportune.identity import ProfileId, profile_id
 from opportune.project import Project
 from tests.oracle.evaluator import Row, World, instants_of_time
-from tests.oracle.history import Enforced, Person, Record, Tables, _Log
+from tests.oracle.history import Enforced, Log, Person, Record, Tables
 
 Net = tuple[int, str, str, str]
 """An instant, a profile, an audience, entered or exited: what is left of everything at that instant."""
@@ -29,7 +29,7 @@ class Decided(NamedTuple):
 
 def live(project: Project, steps: Iterable[Record | Decided], end_ms: int, tables: Tables, rows_ms: int) -> list[Net]:
     """The net of every instant up to ``end_ms``, exclusive; arguments as ``tests.oracle.live``."""
-    log = _Log(project, tables, first_ms=rows_ms)
+    log = Log(project, tables, first_ms=rows_ms)
     now = dict(tables)
     for step in steps:
         if isinstance(step, Record):
@@ -49,7 +49,7 @@ def profile_rows(project: Project, name: str, table: Mapping[str, Row]) -> dict[
     return {profile_id(project.tables[name].namespace, key): row for key, row in table.items()}
 
 
-def _decide(log: _Log, name: str, after: dict[ProfileId, Row], before: dict[ProfileId, Row], at_ms: int) -> None:
+def _decide(log: Log, name: str, after: dict[ProfileId, Row], before: dict[ProfileId, Row], at_ms: int) -> None:
     """Gives those whose row differs the new one, from the instant on or where they have come to."""
     for profile in {*after, *before}:
         if after.get(profile) == before.get(profile):
@@ -62,7 +62,7 @@ def _decide(log: _Log, name: str, after: dict[ProfileId, Row], before: dict[Prof
         person.rows.append(Enforced(max(at_ms, person.last_now_ms or 0), name, after.get(profile)))
 
 
-def _nets(log: _Log, profile: ProfileId, person: Person, rows_ms: int, last_ms: int) -> Iterator[Net]:
+def _nets(log: Log, profile: ProfileId, person: Person, rows_ms: int, last_ms: int) -> Iterator[Net]:
     """The net of each instant: everything of it has arrived, rows and events."""
     events = [*person.events]
     rows = [each._replace(at_ms=rows_ms) if each.at_ms is None else each for each in person.rows]

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 
 import pytest
-from hypothesis import assume, event, given
+from hypothesis import assume, event, given, settings
 from hypothesis import strategies as st
 
 from flows.loop import Loop
+from flows.preview import preview
 from opportune.audiences.plan import Plan
 from opportune.membership import MembershipChange
 from opportune.project import Project
+from state.warehouse import version_text
 from tests.model import snapshots
 from tests.model.living import lived
 from tests.model.logs import Life, lives
@@ -35,6 +38,34 @@ def nets(changes: Iterable[MembershipChange]) -> list[Net]:
         if kept.pop(key, change.change) == change.change:
             kept[key] = change.change
     return sorted((*key, change) for key, change in kept.items())
+
+
+def previewed(loop: Loop, project: Project, content: Tables) -> Counter[tuple[str, str]]:
+    """How many are told to enter and exit each audience, before it happens."""
+    tables = loaded(project, content)
+    for table in tables.values():
+        table.version = version_text(10**15)
+    found = preview(loop.compiled, loop.stores, loop.snapshots, tables, loop.time_ms)
+    told = {(name, "entered"): moves.entered for name, moves in found.items()}
+    return +Counter(told | {(name, "exited"): moves.exited for name, moves in found.items()})
+
+
+@settings(max_examples=settings().max_examples // 2)
+@given(projects(), lives(), st.lists(rows(), min_size=2, max_size=4))
+def test_what_is_told_before_is_what_happens_then(project: Project, life: Life, contents: list[Tables]) -> None:
+    assume(Plan(project).columns)
+    loop = Loop(project, 2, tables=loaded(project, contents[0]), began_ms=ROWS_MS)
+    for _ in lived(loop, life):
+        pass
+    for content in contents[1:]:
+        # What is due by now is done, as it nearly always is: time is not asked what it will do.
+        loop.advance(max(loop.time_ms, ROWS_MS))
+        told, happened = previewed(loop, project, content), len(loop.changes)
+        assert previewed(loop, project, content) == told, "asking changes nothing"
+        loop.refresh(loaded(project, content))
+        moved = [one for one in loop.changes[happened:] if one.cause == "attribute"]
+        event(f"moved: {min(len(moved), 5)}")
+        assert told == Counter((one.audience, one.change) for one in moved)
 
 
 @given(projects(), lives(), st.lists(rows(), min_size=1, max_size=4), st.data())

@@ -111,7 +111,7 @@ def live(
         tables: warehouse rows.
         rows_ms: the instant of what they alone cause; None: the first arrival that is not refused.
     """
-    log = _Log(project, tables or {}, first_ms=rows_ms)
+    log = Log(project, tables or {}, first_ms=rows_ms)
     for record in records:
         assert record.arrival_ms is not None, "a live record has an arrival"
         log.take(record)
@@ -136,7 +136,7 @@ def replay(
         wall_ms: the clock, where time ends if there are neither events nor ``until_ms``; None: then nothing changes.
         refreshes: tables that come into force later, in order of instant.
     """
-    log = _Log(project, tables or {}, until_ms)
+    log = Log(project, tables or {}, until_ms)
     log.refreshes = list(refreshes)
     for raw in raws:
         log.take(Record(None, raw))
@@ -144,14 +144,19 @@ def replay(
     return log.finish(next((end_ms for end_ms in ends if end_ms is not None), None))
 
 
-class _Log:
+class Log:
     """The log so far: who exists, what was applied to whom and when."""
 
     def __init__(
-        self, project: Project | Definition, tables: Tables, until_ms: int | None = None, first_ms: int | None = None
+        self,
+        project: Project | Definition,
+        tables: Tables,
+        until_ms: int | None = None,
+        first_ms: int | None = None,
+        made: type[Definitions] = Definitions,
     ) -> None:
         self.definition = project if isinstance(project, Definition) else definition_of(project)
-        self.definitions = Definitions(self.definition)
+        self.definitions = made(self.definition)
         self.until_ms = until_ms
         self.watermark_ms: int | None = None
         self.first_ms = first_ms

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.model.logs import Sent, sent_of
 from tests.model.written import Said, written
 from tests.oracle.evaluator import World
-from tests.oracle.history import Tables, _Log
+from tests.oracle.history import Log, Tables
 from tests.oracle.instants import read_instant
 from tests.oracle.messages import Refused, read_message
 from tests.oracle.reading import read_project
@@ -62,7 +62,7 @@ SEEDS = st.integers(0, 2**16 - 1)
 def test_no_instant_is_missed(files: dict[str, Said], log: tuple[int, list[bytes]]) -> None:
     start_ms, raws = log
     until_ms = start_ms + AFTER_MS
-    kept = _Log(read_project(files), ROWS, until_ms)
+    kept = Log(read_project(files), ROWS, until_ms)
     for raw in raws:
         try:
             kept.apply(read_message(raw, 1 << 20), None, 0)
@@ -74,7 +74,7 @@ def test_no_instant_is_missed(files: dict[str, Said], log: tuple[int, list[bytes
     assert [(each.at, each.profile, each.audience, each.change) for each in told] == expected
 
 
-def _each_millisecond(log: _Log, profile: bytes, until_ms: int) -> Iterator[tuple[int, str, str, str]]:
+def _each_millisecond(log: Log, profile: bytes, until_ms: int) -> Iterator[tuple[int, str, str, str]]:
     """The changes of a person, found by looking at every millisecond."""
     person = log.people[profile]  # type: ignore[index]  # ids are bytes
     world = World(log.definitions, {})

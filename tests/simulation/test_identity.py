@@ -55,7 +55,7 @@ def simulated(seed: int, limits: dict[str, int], *, shared: bool) -> tuple[World
     crowd = Crowd(random, random.randint(2, 7) + length // 100, shared=shared)
     log = crowd.log(random.randint(1, 3), length)
     order = Order(limits, frozenset({"anonymous_id"}), {text for part in log for raw, _ in part for text in texts(raw)})
-    world = World(made, random.randint(1, 5), log, random, order)
+    world = World(made, random.randint(1, 5), log, random, order=order)
     for _ in range(steps):
         world.step()
     world.drain(DAY_0 + (length - 1) * STEP_MS + AFTER_MS)

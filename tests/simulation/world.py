@@ -10,6 +10,7 @@ Not here: what people do (tests.simulation.people), what is right (tests.oracle.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from copy import deepcopy
 from random import Random
 from typing import Any, NamedTuple
@@ -17,10 +18,13 @@ from typing import Any, NamedTuple
 from flows.actor import Actor
 from flows.batch import Batch, LocalRecord, Mail, Span
 from flows.changes import ChangeWriter
+from flows.control import SnapshotDecision, encode_decision
 from flows.dead_letters import DeadLetters
 from flows.identity.letters import LETTERS, decode
-from flows.loop import local_topic_id
+from flows.in_force import in_force
+from flows.loop import LocalSnapshots, local_topic_id
 from flows.mail import LOCAL_TOPICS, Piece, decode_piece
+from flows.refresh import put_in_force
 from flows.replay_changes import decode_change
 from opportune.compiled import Compiled
 from opportune.membership import MembershipChange
@@ -32,6 +36,7 @@ from state.lineage import continue_under
 from state.memory import MemoryStore
 from state.outbox import OutboxMessage
 from state.store import FAMILIES
+from state.warehouse import WarehouseTable
 from tests.oracle.builders import DAY_0
 from tests.simulation.order import Order
 from tests.simulation.people import STEP_MS, texts
@@ -59,6 +64,7 @@ class World:
         shards: how many.
         log: by partition, records and their arrivals, in order.
         random: decides what happens next.
+        tables: the warehouse tables that are in force from the start, by name.
         order: is told what the shards see.
 
     Attributes:
@@ -72,6 +78,7 @@ class World:
         shards: int,
         log: list[list[tuple[bytes, int]]],
         random: Random,
+        tables: Mapping[str, WarehouseTable] | None = None,
         order: Order | None = None,
     ) -> None:
         self.compiled = Compiled(project)
@@ -83,26 +90,37 @@ class World:
         self.mailbox: list[list[bytes]] = [[] for _ in range(shards)]
         self.letters: list[OutboxMessage] = []
         self.changes: list[MembershipChange] = []
-        self.routers = [Router(self.compiled, shards) for _ in range(shards)]
-        self.actors = [self._actor(shard) for shard in range(shards)]
+        self.control: list[bytes] = []
+        self.tables = dict(tables or {})
+        self.snapshots = LocalSnapshots(shards)
+        self.snapshots.add(self.tables)
         self.crashes = self.restores = 0
         self.generation = 1
         self.order = order
         self.told: set[tuple[int, int, int, int]] = set()
         self.checkpoints: list[Checkpoint] = []
         self.abandoned: list[tuple[int, deque[bytes]]] = []
+        self.routers = [Router(self.compiled, shards) for _ in range(shards)]
+        self.actors = [self._actor(shard) for shard in range(shards)]
 
     def _actor(self, shard: int) -> Actor:
-        return Actor(
+        known = in_force(self.stores[shard]).versions
+        tables = self.snapshots.open(known) if known else self.tables
+        assert tables is not None, "snapshots in memory are never gone"
+        actor = Actor(
             shard,
             self.compiled,
             self.stores[shard],
-            tables={},
+            tables=tables,
             changes=ChangeWriter(self.compiled, "memberships", 1, lambda: DAY_0),
             dead_letters=DeadLetters("dead-letters", 1 << 20),
             shards=self.shards,
+            snapshots=self.snapshots,
             on_lost=lambda text: self.routers[shard].people.disown(text),  # noqa: PLW0108 - the router changes at a crash
         )
+        for messages in put_in_force(actor, tables, self.shards, DAY_0) if tables else ():
+            self.take(actor, messages)
+        return actor
 
     def step(self) -> None:
         """Something happens to some shard."""
@@ -123,11 +141,32 @@ class World:
         else:
             self.crash(shard)
 
+    def decide(self, tables: Mapping[str, WarehouseTable]) -> None:
+        """Newer tables are to come into force; each shard reads of it when it comes to it."""
+        decision = SnapshotDecision(generation=1, tables=self.snapshots.add(tables), at="")
+        self.control.append(encode_decision(decision))
+
+    def listen(self, shard: int) -> None:
+        """A shard reads the next decision."""
+        actor = self.actors[shard]
+        first = (actor.positions.get(LOCAL_TOPICS.control_id, 0) or (0, 0))[0]
+        if first < len(self.control):
+            mail = [Mail(LOCAL_TOPICS.control_id, 0, first, self.control[first])]
+            span = Span(LOCAL_TOPICS.control, LOCAL_TOPICS.control_id, 0, first, first + 1, 0)
+            self.take(actor, actor.apply(Batch(0, [span], [], mail=mail)))
+
+    def go_on(self, shard: int) -> None:
+        """A shard does some of what it left for later."""
+        if self.actors[shard].overdue:
+            self.take(self.actors[shard], self.actors[shard].sweep())
+
     def drain(self, until_ms: int) -> None:
         """Everything is read, all mail delivered; then time goes on to an instant, exclusive."""
         for shard in range(self.shards):
             for partition in range(len(self.log)):
                 self.read(shard, partition, len(self.log[partition]))
+            for _ in self.control:
+                self.listen(shard)
         self.settle()
         for actor in self.actors:
             self.take(actor, actor.apply(Batch(until_ms, [], [])))

@@ -49,6 +49,7 @@ def test_diff_and_dry_run_publish_nothing(shop: Path) -> None:
     diff = told(shop, "diff").output
     assert "3 rows, would be published; 1 rows changed, 1 new, 0 gone" in diff
     assert "plan: 1 values differ" in diff
+    assert "who would enter and exit is not known: there is no state in" in diff
     assert "would be published" in told(shop, "refresh", "--dry-run").output
     assert sorted((shop / "state" / "warehouse" / "customers").iterdir()) == snapshots
 
@@ -86,3 +87,17 @@ def test_another_state_directory(shop: Path, tmp_path: Path) -> None:
     assert "published" in told(shop, "refresh", "--state", str(other)).output
     assert (other / "warehouse" / "customers").is_dir()
     assert not (shop / "state").exists()
+
+
+def test_an_incremental_table(shop: Path) -> None:
+    (shop / "warehouse.yml").write_text(
+        "tables: {customers: {source: c.csv, key: user_id, columns: {plan: string, at: timestamp, gone: boolean}, guard: {rows_lost: 100%}, "
+        "incremental: {column: at, deleted: gone}}}\n"
+    )
+    (shop / "c.csv").write_text("user_id,plan,at,gone\nann,free,2026-01-01,\nbob,paid,2026-01-02,\n")
+    assert "2 rows, published" in told(shop, "refresh").output
+    assert "incremental: read up to at 2026-01-02T00:00:00.000Z; all rows at 20" in told(shop, "status").output
+    (shop / "c.csv").write_text("user_id,plan,at,gone\nbob,paid,2026-01-03,true\n")
+    assert "1 rows, published" in told(shop, "refresh").output
+    assert "unchanged, 1 rows" in told(shop, "refresh").output
+    assert "0 rows, " in told(shop, "refresh", "--full").output

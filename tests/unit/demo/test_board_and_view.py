@@ -10,6 +10,7 @@ from rich.console import Console
 from flows.demo.board import NEWEST_MAX, Board, Status
 from flows.demo.display import Display, varied
 from flows.demo.report import report
+from flows.demo.service import calls
 from flows.demo.traffic import Account
 from flows.demo.view import line, screen, sentence
 from opportune.membership import Cause, MembershipChange
@@ -76,6 +77,14 @@ def test_the_screen_fits_the_terminal_and_shows_what_matters(board: Board, width
     ):  # fmt: skip
         assert wanted in text
     assert ("in 10 minutes and plan = free" in text) == (width >= 120)
+
+
+def test_the_calls_are_shown_whole_and_without_a_frame(board: Board) -> None:
+    board.calls = calls("127.0.0.1:65535", "user_id:u-0042", "pricing_intent")
+    lines = drawn(board, 80, 24)
+    assert len(lines) == 24
+    assert tuple(text.rstrip() for text in lines[-3:]) == board.calls
+    assert "→ pricing_intent" in "\n".join(lines)
 
 
 def test_a_terminal_that_is_too_small_still_gets_a_screen_that_fits(board: Board) -> None:
@@ -170,6 +179,9 @@ def test_a_worker_that_was_started_again_counts_anew_and_the_board_goes_on(board
 
 
 def test_it_is_drained_when_everything_sent_is_applied(board: Board) -> None:
+    assert not board.drained(), "some lag is left: of what was sent by hand"
+    assert board.status is not None
+    board.reported(msgspec.structs.replace(board.status, lag={"shop.events/0": 0, "shop.mailbox/0": 2}))
     assert board.drained()
     board.account = Account({"event": 594})
     assert not board.drained()
@@ -186,11 +198,17 @@ def test_the_report_tells_what_happened(board: Board) -> None:
 
 def test_without_a_terminal_there_are_lines_of_text(board: Board) -> None:
     output = io.StringIO()
-    with Display(Console(file=output, width=80), board, "embedded broker") as display:
+    board.calls = calls("127.0.0.1:65535", "user_id:u-0042", "pricing_intent")
+    with Display(Console(file=output, width=60), board, "embedded broker") as display:
         display.show()
+        display.show()
+        first = line(board)
+        board.now_ms += 10_000
         display.show()
     lines = output.getvalue().splitlines()
-    assert lines[0] == line(board)
+    assert lines[0] == first
+    assert [text for text in lines if text.startswith("curl")] == list(board.calls)
+    lines = [text for text in lines if text not in board.calls and "another terminal" not in text]
     assert "u-0042 entered an_audience_whose_name_is_far_too_long" in lines[1]
-    assert len(lines) == 4
+    assert len(lines) == 5
     assert "\x1b" not in output.getvalue()

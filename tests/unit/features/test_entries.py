@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from opportune.audiences.schema import AggregateValue, EventModel, Path, Window
-from opportune.features import entries
 from opportune.features.aggregates import Aggregate
 from opportune.features.sessions import Sessions
 from opportune.profile import NEVER
@@ -53,15 +52,3 @@ def test_numbers_beyond_64_bits_are_exact(value: int) -> None:
         for each in (value, 1, value):
             kind.put(cell, each, 5, 5, None)
         assert kind.look(cell, 5, None)[0] == 2 * value + 1
-
-
-@pytest.mark.parametrize("function", ["count", "distinct"])
-def test_entries_beyond_the_most_are_counted(function: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(entries, "ENTRIES_MAX", 3)
-    before, cell = entries.dropped[0], list[Any]()
-    kind = aggregate(function, Window("duration", 1000))
-    for t in range(5):
-        kind.put(cell, t, t, t, None)
-    assert kind.look(cell, 4, None)[0] == 3
-    assert cell[0] == [2, 3, 4]
-    assert entries.dropped[0] - before == 2

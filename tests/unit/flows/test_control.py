@@ -10,9 +10,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from flows.control import Decisions, SnapshotDecision, Started, control_message, decode_decision, encode_decision
+from flows.in_force import META_WAREHOUSE, InForce, in_force
 from flows.loop import Loop
 from flows.mail import Piece
-from flows.refresh import META_WAREHOUSE, InForce, in_force
 from opportune.errors import RejectedEvent, StateError
 from opportune.project import Project
 from opportune.settings import Settings

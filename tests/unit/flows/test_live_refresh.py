@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from flows.actor import SWEEP_MAX
+from flows.in_force import in_force
 from flows.loop import Arrived, Loop
-from flows.refresh import SLICE_LIVE, in_force
+from flows.refresh import SLICE_LIVE
 from opportune.audiences.schema import All, AttributeCondition, Condition, Not, Table
 from opportune.errors import StateError
 from opportune.identity import profile_id
@@ -134,7 +135,7 @@ def test_a_decision_waits_for_the_one_before(world: World) -> None:
     world.loop.refresh(world.load({"ann": "paid", "bob": "free", "cid": "free"}), finish=False)
     world.loop.refresh(world.load({"ann": "free", "bob": "paid", "cid": "free"}), finish=False)
     world.loop.refresh(world.load({"ann": "free", "bob": "paid", "cid": "paid"}), finish=False)
-    waiting = [actor.refresh.state for actor in world.loop.actors if actor.refresh.pending]
+    waiting = [actor.refresh.state for actor in world.loop.actors if actor.refresh.passing]
     assert waiting
     for state in waiting:
         assert state.versions["customers"] == "0000000000000002"

@@ -11,8 +11,9 @@ from flows.actor import Actor
 from flows.batch import Batch, LocalRecord, Span
 from flows.changes import ChangeWriter
 from flows.dead_letters import DeadLetters
+from flows.in_force import in_force
 from flows.loop import local_topic_id
-from flows.refresh import SLICE, in_force, put_in_force
+from flows.refresh import SLICE, put_in_force
 from opportune.audiences.schema import All, AttributeCondition, Condition, Not, Table
 from opportune.compiled import Compiled
 from opportune.errors import StateError

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opportune.errors import StateError
-from state.keys import META_GENERATION, META_IDENTITY, U64
+from state.keys import FORMAT_VERSION, META_GENERATION, META_IDENTITY, U64
 from state.memory import MemoryStore
 from state.shard_identity import Expected, Identity, Opened, decode_identity, encode_identity, open_shard
 
@@ -38,7 +38,7 @@ def test_an_empty_store_becomes_the_shard_and_is_it_afterwards() -> None:
         (changed(project="blog"), "project 'shop'.*'blog'.*state.directory"),
         (changed(shards=24), "state.shards: 12.*24"),
         (changed(shard=4), "directory of shard 4 holds shard 3"),
-        (changed(format=4), "format 3.*format 4"),
+        (changed(format=FORMAT_VERSION + 1), f"format {FORMAT_VERSION}.*format {FORMAT_VERSION + 1}"),
         (replace(EXPECTED, plan=b"other"), "definitions changed.*new state directory"),
         (replace(EXPECTED, routing=b"other"), "count twice"),
     ],
@@ -55,9 +55,11 @@ def test_each_difference_is_refused_and_changes_nothing(expected: Expected, says
 def test_a_newer_format_is_said_to_be_one_whatever_else_it_holds() -> None:
     store = MemoryStore()
     batch = store.batch()
-    batch.put(META_IDENTITY, b'{"format": 4, "name": "of fields to come"}', store.family("meta"))
+    batch.put(
+        META_IDENTITY, b'{"format": %d, "name": "of fields to come"}' % (FORMAT_VERSION + 1), store.family("meta")
+    )
     store.write(batch)
-    with pytest.raises(StateError, match=r"format 4.*newer version"):
+    with pytest.raises(StateError, match=rf"format {FORMAT_VERSION + 1}.*newer version"):
         open_shard(store, EXPECTED)
 
 

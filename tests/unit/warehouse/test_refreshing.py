@@ -46,8 +46,8 @@ class Place:
     def refresher(self, used: tuple[str, ...] = ("plan", "spend"), **more: object) -> Refresher:
         return Refresher(self.table, self.directory, self.shelf, list(used), self.clock, **more)  # type: ignore[arg-type]  # its options
 
-    def refresh(self, **wishes: bool) -> Refreshed:
-        return self.refresher().refresh(**wishes)
+    def refresh(self, *, dry_run: bool = False, unguarded: bool = False, wait: bool = True) -> Refreshed:
+        return self.refresher().refresh(dry_run=dry_run, unguarded=unguarded, wait=wait)
 
     def clock(self) -> int:
         self.now += 1
