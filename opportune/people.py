@@ -96,6 +96,12 @@ class People:
             self.by_user, self.by_anonymous = self.memory[user[0]], self.memory[device[0]]
             self.slow_types |= {type_ for one in others for type_ in one.of}
 
+    def others(self, event: Any) -> tuple[Person, ...]:
+        """All but the first of ``find``, of an event that has passed it before."""
+        if self.short is not None and event.userId is None and event.type not in self.slow_types:
+            return ()
+        return self.find(event)[1]
+
     def find(self, event: Any) -> tuple[Person, tuple[Person, ...]]:
         """The person of an event's strongest identifier, and those of its others, in order.
 

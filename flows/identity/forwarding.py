@@ -122,7 +122,7 @@ class Forwarding:
             if not taken:
                 self.refused.append((record, RejectedEvent("merge_too_long")))
                 continue
-            _, event.also = self.people.find(event)
+            event.also = self.people.others(event)
             event.person, event.at, event.arrival = person, sent.at, sent.arrival
             event.origin, event.handler = record, compiled.action(event)
             self.arrived.append(event)

@@ -36,7 +36,7 @@ from flows.identity.letters import (
     decode,
     encode,
 )
-from flows.identity.limits import Limits, namespace_of, shortened
+from flows.identity.limits import Limits, shortened
 from flows.identity.merging import absorb, forget_turns, freeze, leave, state_of, thaw
 from flows.identity.moves import Moves
 from flows.identity.notes import NO_ORIGIN, Notes, mark_of, origin_of
@@ -66,7 +66,6 @@ class Graph:
 
     Attributes:
         noted: profiles and events that brought identifiers which the profile is not known to have.
-        full: profiles that have no room for more of a namespace, as far as this batch has seen them.
     """
 
     def __init__(self, actor: Actor, shards: int) -> None:
@@ -83,7 +82,6 @@ class Graph:
         self.send = self.outgoing.send
         self.noted: list[tuple[Profile, Any]] = []
         self.moves = Moves(actor.shard, shards, self.forwarding.addressed)
-        self.full: set[tuple[bytes, str]] = set()
         self.out: list[Change] = []
         self.write: Write = actor.store.batch()
         for kind in LETTERS:
@@ -93,7 +91,7 @@ class Graph:
     def begin(self, out: list[Change], refused: list[Any], write: Write) -> None:
         """A batch begins: where changes, refusals and writes go."""
         self.out, self.write = out, write
-        self.full.clear()
+        self.limits.look_again()
         self.forwarding.begin(out, refused, write)
 
     def end(self) -> None:
@@ -135,6 +133,11 @@ class Graph:
 
     def handle(self, kind: str, letter: Letter) -> None:
         """Answers a letter: here if the profile lives here, else where it has gone; a frozen one lets it wait."""
+        if kind == "forwards":
+            self._load([forward.to for forward in letter.forwards])
+            for forward in letter.forwards:
+                self.handle("forward", forward)
+            return
         if kind == "forward":
             frozen = self.profile(letter.to).fate & FROZEN
             if not frozen or not self.waiting.has_room(letter.to):
@@ -142,7 +145,7 @@ class Graph:
                 return
         self.forwarding.apply()
         self.join()
-        self.full.clear()
+        self.limits.look_again()
         if kind == "claim":
             self._claim(letter.suit, take=letter.take)
         elif kind == "claims":
@@ -199,19 +202,13 @@ class Graph:
 
     def _refusal(self, profile: Profile, text: str) -> str | None:
         """Why a profile does not claim an identifier: a word of its history, none, or None where nothing is to be told."""
-        namespace = namespace_of(text)
-        if (profile.id, namespace) in self.full:
-            return "refused"
         if not self.limits.is_shared(text):
             history = self.notes.history(profile.id)
             if history.opposed and mark_of(text) in history.settled:
                 return None
             if history.opposed >= OPPOSED_MAX:
                 return "refused"
-        if self.limits.has_room([*profile.identifiers, *profile.pending], text):
-            return ""
-        self.full.add((profile.id, namespace))
-        return "refused"
+        return "" if self.limits.has_room(profile, text) else "refused"
 
     def _tell(self, profile: Profile, word: str, about: str, origin: Origin = NO_ORIGIN) -> None:
         self.notes.tell(profile.id, profile.now, word, about, origin)

@@ -191,11 +191,17 @@ class Forward(_Body, array_like=True, frozen=True, gc=False):
     events: list[Sent]
 
 
+class Forwards(_Body, array_like=True, frozen=True, gc=False):
+    """To one shard: events of several profiles there."""
+
+    forwards: list[Forward]
+
+
 Letter: TypeAlias = Any
 """One of the bodies."""
 LETTERS: dict[str, type[Any]] = {
     kind.__name__.lower(): kind
-    for kind in (Claim, Claims, Granted, Grants, Lost, Meet, Offer, Accept, Refuse, Conflict, Forward)
+    for kind in (Claim, Claims, Granted, Grants, Lost, Meet, Offer, Accept, Refuse, Conflict, Forward, Forwards)
 }
 """By the kind of mail."""
 T = TypeVar("T")

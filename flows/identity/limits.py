@@ -27,6 +27,7 @@ class Limits:
 
     def __init__(self, settings: IdentitySettings) -> None:
         self._limits = {namespace.name: namespace.limit for namespace in settings.namespaces}
+        self._full: set[tuple[bytes, str]] = set()
         self._shared = {namespace.name for namespace in settings.namespaces if namespace.shared}
 
     def passed(self, texts: Iterable[str]) -> bool:
@@ -45,12 +46,21 @@ class Limits:
         """Whether identifiers that cannot change hands keep two profiles apart for ever: each keeps what it has."""
         return bool(strong) and bool(other) and self.passed([*strong, *other])
 
-    def has_room(self, texts: Sequence[str], text: str) -> bool:
-        """Whether a profile that has, or has claimed, some identifiers may have one more."""
+    def has_room(self, profile: Profile, text: str) -> bool:
+        """Whether a profile may have one identifier more than it has and has claimed; once full, until ``look_again``."""
         namespace = namespace_of(text)
-        prefix = namespace + ":"
+        if (profile.id, namespace) in self._full:
+            return False
+        texts, prefix = [*profile.identifiers, *profile.pending], namespace + ":"
         have = [other.startswith(prefix) for other in texts].count(True)
-        return have < self._limits.get(namespace, 0) and size_of(texts) + len(text.encode()) <= IDENTIFIERS_BYTES
+        if have < self._limits.get(namespace, 0) and size_of(texts) + len(text.encode()) <= IDENTIFIERS_BYTES:
+            return True
+        self._full.add((profile.id, namespace))
+        return False
+
+    def look_again(self) -> None:
+        """Profiles may have other identifiers than they had."""
+        self._full.clear()
 
     def is_shared(self, text: str) -> bool:
         """Whether the thing may change hands."""

@@ -16,6 +16,7 @@ from flows.identity.letters import (
     Claims,
     Conflict,
     Forward,
+    Forwards,
     Granted,
     Grants,
     Lost,
@@ -44,6 +45,7 @@ ORIGIN = Origin(NOW - 1, "events/2/40", "m1")
 SUIT = Suit("anonymous_id:d1", ONE, 0, ["user_id:ann"], OTHER, 3, NOW, ORIGIN)
 GRANTED = Granted(ONE, "anonymous_id:d1", 4, opposed=True, origin=ORIGIN)
 STATE = State(OTHER, NOW, [0, 7], ["anonymous_id:d1"], ["email:x"], {MARK: 3}, [2**64 - 1], {1: b"\x91\x02"}, b"")
+FORWARD = Forward(ONE, [Sent(b"{}", NOW, NOW + 1, "events", 2, 40, 1)])
 LETTER = [
     Claim(SUIT, take=True),
     Claims([SUIT, SUIT]),
@@ -55,7 +57,8 @@ LETTER = [
     Accept(OTHER, ONE, NOW),
     Refuse(OTHER, ONE, SUIT, claiming=True),
     Conflict(ONE, SUIT),
-    Forward(ONE, [Sent(b"{}", NOW, NOW + 1, "events", 2, 40, 1)]),
+    FORWARD,
+    Forwards([FORWARD, FORWARD]),
 ]
 HEAD = Profile(
     version=NOW * 1024,
