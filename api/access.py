@@ -46,6 +46,11 @@ class Access:
         if wait_s:
             raise Problem(429, "too_many_requests", f"the key may make {key.per_second} requests a second", wait_s)
 
+    def holds(self, request: Request, scope: str) -> bool:
+        """Whether a request that was let in still would be; counts nothing."""
+        key = self.keyring.find(bearer(request))
+        return key.may(scope) if key is not None else not self.keyring.guarded
+
     def writer(self, texts: list[str]) -> Key | None:
         """The first of the presented texts that is a write key in force. A text may be ``key:secret``; the key counts."""
         for text in texts:

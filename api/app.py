@@ -16,17 +16,28 @@ from fastapi.responses import PlainTextResponse
 
 from api import document, problems
 from api.access import Access
+from api.changes.routes import changes_routes
+from api.changes.service import Changes
+from api.collections import Collections
 from api.collector.producer import EventProducer
 from api.collector.refusals import Refusals
 from api.collector.routes import Collector, collector_routes
 from api.keys import Keyring
+from api.listings import Listings
 from api.metrics import Counters
 from api.problems import Problem
 from api.routes.audiences import audience_routes
+from api.routes.collections import collection_routes
+from api.routes.erasures import Erasures, erasure_routes
+from api.routes.explanations import explanation_routes
 from api.routes.lookups import ERRORS, lookup_routes
+from api.routes.members import member_routes
 from api.settings import ServeSettings
 from api.shards import Shards
 from opportune.clock import Clock, monotonic_ms, wall_clock_ms
+
+WAREHOUSE = "warehouse"
+"""Of the snapshots, below the state directory."""
 
 
 def make_app(
@@ -35,6 +46,8 @@ def make_app(
     producer: EventProducer | None = None,
     shards: Shards | None = None,
     clock: Clock = wall_clock_ms,
+    changes: Changes | None = None,
+    erasures: Erasures | None = None,
 ) -> FastAPI:
     """The application.
 
@@ -44,26 +57,44 @@ def make_app(
         producer: the way to Kafka, not started; None without a collector.
         shards: the state that look-ups read; None without look-ups.
         clock: wall clock, milliseconds.
+        changes: the live stream, not started; None without look-ups.
+        erasures: takes requests to forget somebody; None without look-ups.
     """
+    listings = Listings(shards, shards.directory) if shards is not None else None
+    collections = Collections(shards, shards.directory / WAREHOUSE) if shards is not None else None
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         if producer is not None:
             producer.start()
+        if changes is not None:
+            changes.start()
         yield
+        if changes is not None:
+            await changes.close()
         if producer is not None:
             producer.close()
-        if shards is not None:
-            shards.close()
+        for part in (collections, listings, shards, erasures):
+            if part is not None:
+                part.close()
 
     app = FastAPI(title="Opportune", version="0.1.0", lifespan=lifespan, redoc_url=None)
     problems.install(app)
     document.install(app)
     access, counters, refusals = Access(keyring, monotonic_ms), Counters(), Refusals()
-    _own_routes(app, access, counters, refusals, producer, shards)
+    _own_routes(app, access, counters, refusals, producer, shards, changes)
     if shards is not None:
         app.include_router(lookup_routes(shards, access, counters))
-        app.include_router(audience_routes(shards, access))
+        app.include_router(explanation_routes(shards, access))
+        assert listings is not None, "made with the shards"
+        assert collections is not None, "likewise"
+        app.include_router(collection_routes(shards, collections, access))
+        app.include_router(audience_routes(shards, listings, access, changes.hub if changes is not None else None))
+        app.include_router(member_routes(shards, listings, access))
+    if changes is not None and shards is not None:
+        app.include_router(changes_routes(changes.hub, shards.compiled.project, access))
+    if erasures is not None and shards is not None:
+        app.include_router(erasure_routes(erasures, shards.compiled.project.identity, access))
     if producer is not None:
         app.include_router(collector_routes(Collector(access, producer, settings, counters, refusals, clock)))
     return app
@@ -76,6 +107,7 @@ def _own_routes(
     refusals: Refusals,
     producer: EventProducer | None,
     shards: Shards | None,
+    changes: Changes | None,
 ) -> None:
     @app.get("/healthz", tags=["service"])
     async def healthz() -> dict[str, str]:
@@ -98,6 +130,8 @@ def _own_routes(
         if producer is not None:
             gauges["opportune_collector_waiting_records"] = producer.waiting_records
             gauges["opportune_collector_waiting_bytes"] = producer.waiting_bytes
+        if changes is not None:
+            gauges |= changes.gauges()
         return Response(counters.text(gauges), media_type="text/plain; version=0.0.4")
 
     @app.get("/v1/refusals", tags=["collector"], responses=ERRORS)

@@ -41,14 +41,18 @@ class Problem(Exception):
         kind: one word for programs: the last part of the problem's ``type``.
         detail: for people: what to do.
         retry_s: seconds after which to try again, where that helps.
+        more: further members of the document.
     """
 
-    def __init__(self, status: int, kind: str, detail: str, retry_s: int | None = None) -> None:
+    def __init__(
+        self, status: int, kind: str, detail: str, retry_s: int | None = None, more: Mapping[str, Any] | None = None
+    ) -> None:
         super().__init__(detail)
         self.status = status
         self.kind = kind
         self.detail = detail
         self.retry_s = retry_s
+        self.more = more or {}
 
 
 def respond(problem: Problem, headers: Mapping[str, str] | None = None) -> Response:
@@ -58,6 +62,7 @@ def respond(problem: Problem, headers: Mapping[str, str] | None = None) -> Respo
         "title": TITLES.get(problem.status, "an error"),
         "status": problem.status,
         "detail": problem.detail,
+        **problem.more,
     }
     given = dict(headers or {})
     if problem.retry_s is not None:

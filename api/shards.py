@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import msgspec
 
+from api.freshness import ANY, AsFresh
 from api.settings import ServeSettings
 from opportune.clock import Clock, monotonic_ms
 from opportune.compiled import Compiled
@@ -27,6 +28,7 @@ from state.people import People, Person
 from state.person import HOPS_MAX, onward
 from state.reader import ShardReader
 from state.status import read_shard_times
+from state.store import Reading
 from state.warehouse import WarehouseTable
 
 log = logging.getLogger(__name__)
@@ -43,12 +45,37 @@ class InForce(msgspec.Struct, frozen=True):
     done: bool = True
 
 
-class Found(msgspec.Struct, frozen=True):
-    """A look-up's answer: the shard, its log time, and the person, None where there is none."""
+class Located(msgspec.Struct, frozen=True):
+    """Where somebody is.
+
+    Args:
+        shard: of the profile.
+        time_ms: the shard's log time.
+        profile: the profile's id; of the identifier where there is no profile.
+        writes: by shard that was looked at, the last write that was seen.
+        reader: of the shard; good until the next wait.
+        people: of the shard, likewise.
+    """
 
     shard: int
     time_ms: int
+    profile: bytes
+    writes: dict[int, int]
+    reader: ShardReader
+    people: People
+
+
+class Found(msgspec.Struct, frozen=True):
+    """A look-up's answer: where, and the person, None where there is none."""
+
+    at: Located
     person: Person | None
+
+    @property
+    def time_ms(self) -> int:
+        """Log time up to which the answer has everything, exclusive."""
+        person, time_ms = self.person, self.at.time_ms
+        return min(time_ms, person.as_of_ms + 1) if person is not None and person.frozen else time_ms
 
 
 class Shards:
@@ -74,7 +101,7 @@ class Shards:
         self.count = compiled.project.settings.state.shards
         self.settings = settings
         self.clock = clock
-        self._directory = directory
+        self.directory = directory
         self._open_tables = open_tables
         self._people: dict[int, tuple[Mapping[str, str], People]] = {}
         self._readers: dict[int, ShardReader] = {}
@@ -87,51 +114,87 @@ class Shards:
             reader.close()
         self._readers.clear()
 
-    async def find(self, namespace: str, value: str, age_ms_max: int | None = None) -> Found:
+    async def find(
+        self, namespace: str, value: str, wanted: AsFresh = ANY, until_of: Container[str] | None = ()
+    ) -> Found:
         """Looks somebody up, by any of their identifiers.
 
         Args:
             namespace: of the identifier.
             value: trimmed.
-            age_ms_max: how old the answer may be; waited for within a bound.
+            wanted: how fresh the answer has to be; waited for within a bound.
+            until_of: the audiences whose end by time is wanted; None: all.
 
         Raises:
             ReadRefused: the shard cannot answer, or not as fresh as asked.
         """
+        waited_until = monotonic_ms() + self.settings.wait_ms
+        while True:
+            at = await self.locate(namespace, value, wanted)
+            person = at.people.find(at.reader, at.profile, at.time_ms, until_of)
+            found = Found(at, person)
+            young = wanted.age_ms_max is None or self.clock() - found.time_ms <= wanted.age_ms_max
+            # Of who is frozen an earlier answer may have told what time has done since.
+            seen = person is None or (person.version >= wanted.version and not (person.frozen and wanted.writes))
+            if young and seen:
+                return found
+            if monotonic_ms() >= waited_until:
+                raise ReadRefused(self._not_yet(found, young=young))
+            await asyncio.sleep(PAUSE_S)
+
+    async def locate(self, namespace: str, value: str, wanted: AsFresh = ANY) -> Located:
+        """Finds the profile that an identifier belongs to. Arguments and errors as of ``find``."""
+        for shard in wanted.writes:
+            await self.fresh(shard, wanted)
         person_id: bytes = profile_id(namespace, value)
         pointing = ELSEWHERE
+        writes: dict[int, int] = {}
         for _ in range(HOPS_MAX):
             shard = shard_of(person_id, self.count)
-            reader, time_ms = await self.fresh(shard, age_ms_max)
+            if wanted.version and shard not in writes:
+                # A change is written before it is sent: whoever has it finds it by looking now.
+                self._caught_ms.pop(shard, None)
+            reader, time_ms = await self.fresh(shard, wanted)
+            writes[shard] = reader.sequence
             head = reader.get("profiles", person_id)
             following = None if head is None else onward(person_id, head, pointing)
             if following is None:
-                return Found(shard, time_ms, self._people[shard][1].find(reader, person_id, time_ms))
+                return Located(shard, time_ms, person_id, writes, reader, self._people[shard][1])
             person_id, pointing = following, 0
             # What this shard says of the next one is written there already; an older look could miss it.
             self._caught_ms.pop(shard_of(person_id, self.count), None)
         raise ReadRefused("the profile is being merged: ask again")
 
-    async def members(self, audience: int) -> tuple[dict[int, int], Iterator[list[tuple[bytes, int, list[str]]]]]:
-        """The log time of each shard, and the members in slices, shard by shard. Raises ``ReadRefused``."""
-        opened = {shard: await self.fresh(shard) for shard in range(self.count)}
-        # Each of the iterators is made now: it sees its shard as it is now.
-        parts = [
-            self._people[shard][1].members(reader, audience, time_ms) for shard, (reader, time_ms) in opened.items()
-        ]
-        return {shard: time_ms for shard, (_, time_ms) in opened.items()}, (rows for part in parts for rows in part)
-
-    async def fresh(self, shard: int, age_ms_max: int | None = None) -> tuple[ShardReader, int]:
+    async def fresh(self, shard: int, wanted: AsFresh = ANY) -> tuple[ShardReader, int]:
         """A reader of a shard that has caught up, and the shard's log time. Raises ``ReadRefused``."""
         waited_until = monotonic_ms() + self.settings.wait_ms
+        age_ms_max, write = wanted.age_ms_max, wanted.writes.get(shard, 0)
         while True:
             reader = self._caught_up(shard, age_ms_max)
             time_ms = self._times.get(shard, 0)
-            if age_ms_max is None or self.clock() - time_ms <= age_ms_max:
+            young = age_ms_max is None or self.clock() - time_ms <= age_ms_max
+            if young and (not write or reader.sequence >= write):
                 return reader, time_ms
             if monotonic_ms() >= waited_until:
-                raise ReadRefused(f"the job is {self.clock() - time_ms} ms behind, more than min_freshness_ms allows")
+                raise ReadRefused(self._late(time_ms, young=young))
+            if young:
+                self._caught_ms.pop(shard, None)
             await asyncio.sleep(PAUSE_S)
+
+    def _not_yet(self, found: Found, *, young: bool) -> str:
+        if young:
+            return "the job has not made that change where it is seen here, or the profile is being merged"
+        return self._late(found.time_ms, young=False)
+
+    def _late(self, time_ms: int, *, young: bool) -> str:
+        if young:
+            return "the job has not written here what the position says"
+        return f"the job is {self.clock() - time_ms} ms behind, more than min_freshness_ms allows"
+
+    async def in_force(self, shard: int) -> Mapping[str, str]:
+        """The versions of the warehouse tables that are in force in a shard. Raises ``ReadRefused``."""
+        await self.fresh(shard)
+        return self._people[shard][0]
 
     def check(self) -> None:
         """Raises ``ReadRefused`` where some shard cannot answer."""
@@ -143,30 +206,29 @@ class Shards:
         budget = self.settings.staleness_ms if age_ms_max is None else min(self.settings.staleness_ms, age_ms_max)
         if shard in self._readers and now - self._caught_ms.get(shard, now - budget) < budget:
             return self._readers[shard]
-        times = read_shard_times(self._directory)
+        times = read_shard_times(self.directory)
         reader = self._readers.get(shard)
         try:
             if reader is None:
-                reader = self._readers[shard] = ShardReader(self._directory / "shards" / f"{shard:04d}")
+                reader = self._readers[shard] = ShardReader(self.directory / "shards" / f"{shard:04d}")
             reader.catch_up()
-            self._check_definitions(reader)
-            self._join(shard, reader)
+            self.people_of(shard, reader)
         except ReadRefused:
             # What is there now may be another database under the old name: the next request opens it anew.
+            self._times.pop(shard, None)
             dropped = self._readers.pop(shard, None)
             if dropped is not None:
                 dropped.close()
             raise
-        self._times[shard] = times.get(shard, 0)
+        # A job that starts anew tells its time from the beginning; what was in the state stays in it.
+        self._times[shard] = max(times.get(shard, 0), self._times.get(shard, 0))
         self._caught_ms[shard] = monotonic_ms()
         return reader
 
-    def _check_definitions(self, reader: ShardReader) -> None:
+    def people_of(self, shard: int, reader: Reading) -> People:
+        """The people of a shard, joined with the tables that are in force in it. Raises ``ReadRefused``."""
         if reader.get("meta", META_PLAN) != self.compiled.plan.fingerprint.encode():
             raise ReadRefused("the state is of other definitions than this service has loaded: start it again")
-
-    def _join(self, shard: int, reader: ShardReader) -> None:
-        """Joins a shard with the tables that are in force in it."""
         versions: Mapping[str, str] = {}
         if self.compiled.project.tables:
             value = reader.get("meta", META_WAREHOUSE)
@@ -178,13 +240,10 @@ class Shards:
             versions = in_force.versions
         known = self._people.get(shard)
         if known is not None and known[0] == versions:
-            return
+            return known[1]
         tables = self._open_tables(versions) if versions else {}
         if tables is None:
             raise ReadRefused("a snapshot of the warehouse that is in force is not there, or of another definition")
-        self._people[shard] = versions, People(self.compiled, tables)
-
-
-def freshness(shard: int, time_ms: int, as_of: str, now_ms: int) -> dict[str, Any]:
-    """What every answer says of its age."""
-    return {"shard": shard, "as_of": as_of, "age_ms": max(now_ms - time_ms, 0)}
+        people = People(self.compiled, tables)
+        self._people[shard] = versions, people
+        return people

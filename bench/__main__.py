@@ -16,7 +16,7 @@ from typing import Any, Final, TypeAlias
 
 import click
 
-from bench import identity, latency, memory, refresh, replay, service, storm
+from bench import identity, latency, memory, readers, refresh, replay, service, soak, storm
 from bench.kafka import BenchError, Topics, broker
 from bench.report import Result, show, write
 from bench.throughput import JOBS, Options, measure_jobs
@@ -64,7 +64,9 @@ def main(
     write_rows: bool,
     work: Path | None,
 ) -> None:
-    """Measures NAME...: calibrator one hundred nothing ten thousand latency storm refresh memory service replay.
+    """Measures NAME...
+
+    One of: calibrator one hundred nothing ten thousand latency storm refresh soak memory service members changes replay.
 
     Without a name all of them but replay, which needs a data set and no broker.
 
@@ -103,12 +105,16 @@ def _others(full: bool) -> dict[str, Step]:
             bootstrap, work, topics, module.FULL if full else module.SHORT
         )
 
+    reading = readers.FULL if full else readers.SHORT
     return {
         "latency": of(latency),
         "storm": of(storm),
         "refresh": of(refresh),
+        "soak": of(soak),
         "memory": of(memory),
         "service": of(service),
+        "members": lambda bootstrap, work, topics: readers.measure_members(bootstrap, work, topics, reading),
+        "changes": lambda bootstrap, work, topics: readers.measure_changes(bootstrap, work, topics, reading),
     }
 
 

@@ -121,13 +121,7 @@ class _Changing(threading.Thread):
         self.committed_ns = self.published_ns = 0
         self.failed = ""
         # Made before the traffic begins, so that making it takes nothing from the job.
-        table = parquet.read_table(project / "people.parquet")
-        plans = np.array(table.column("plan").to_pylist(), dtype=object)
-        chosen = np.random.default_rng(3).random(len(plans)) < shape.share
-        plans[chosen] = [OTHER[plan] for plan in plans[chosen]]
-        self._new = project / "people.new"
-        at = table.schema.get_field_index("plan")
-        parquet.write_table(table.set_column(at, "plan", pa.array(plans.tolist())), self._new)
+        self._new = _flipped_beside(project, shape.share)
 
     def run(self) -> None:
         time.sleep(self._shape.before_s)
@@ -138,6 +132,22 @@ class _Changing(threading.Thread):
         self.published_ns = time.time_ns()
         if done.returncode or "published as" not in done.stdout:
             self.failed = done.stdout + done.stderr
+
+
+def flipped(project: Path, share: float) -> None:
+    """Gives a share of the rows another plan."""
+    _flipped_beside(project, share).rename(project / "people.parquet")
+
+
+def _flipped_beside(project: Path, share: float) -> Path:
+    table = parquet.read_table(project / "people.parquet")
+    plans = np.array(table.column("plan").to_pylist(), dtype=object)
+    chosen = np.random.default_rng(3).random(len(plans)) < share
+    plans[chosen] = [OTHER[plan] for plan in plans[chosen]]
+    beside = project / "people.new"
+    at = table.schema.get_field_index("plan")
+    parquet.write_table(table.set_column(at, "plan", pa.array(plans.tolist())), beside)
+    return beside
 
 
 def _result(arrivals: Arrivals, produced: Any, changing: _Changing, shape: Shape) -> Result:

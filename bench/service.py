@@ -49,19 +49,19 @@ def measure(bootstrap: str, work: Path, topics: Topics, shape: Shape) -> Result:
     """Measures the collector, then the look-ups."""
     topic = topics.create("service", PARTITIONS, **{"message.timestamp.type": "LogAppendTime"})
     project = _project(work, topic, bootstrap)
-    port = _free_port()
+    port = free_port()
     with ExitStack() as stack:
-        serve = _start(stack, work, "serve", str(project), "--port", str(port))
-        _until(lambda: _answers(port, "/healthz"), "the service starts")
-        _until(lambda: b" 503 " not in _once(port, _post(0, 1, shape))[:16], "the service has its topic")
-        before = _cpu(serve)
+        serve = start(stack, work, "serve", str(project), "--port", str(port))
+        until(lambda: answers(port, "/healthz"), "the service starts")
+        until(lambda: b" 503 " not in once(port, _post(0, 1, shape))[:16], "the service has its topic")
+        before = cpu_of(serve)
         batches = [_post(at, BATCH, shape) for at in range(0, min(shape.events, 20_000), BATCH)]
         rounds = shape.events // BATCH
         seconds, _ = _load(port, batches, rounds, shape.connections)
-        cpu = (_cpu(serve) - before) / (rounds * BATCH) * 1e6
+        cpu = (cpu_of(serve) - before) / (rounds * BATCH) * 1e6
         _, single = _load(port, [_post(at, 1, shape) for at in range(500)], shape.singles, 1)
-        _start(stack, work, "run", str(project))
-        _until(lambda: _answers(port, "/readyz") and _read_all(project), "the job reads what was collected")
+        start(stack, work, "run", str(project))
+        until(lambda: answers(port, "/readyz") and _read_all(project), "the job reads what was collected")
         ask = [_get(f"/v1/profiles/user_id:p{number}/audiences/seen") for number in range(0, shape.people, 7)]
         looked, times = _load(port, ask, shape.lookups, shape.connections)
         fixed, _ = _load(port, [_get("/healthz")], shape.lookups, shape.connections)
@@ -98,7 +98,7 @@ def _project(work: Path, topic: str, bootstrap: str) -> Path:
     return project
 
 
-def _start(stack: ExitStack, work: Path, *arguments: str) -> psutil.Process:
+def start(stack: ExitStack, work: Path, *arguments: str) -> psutil.Process:
     log = stack.enter_context((work / f"{arguments[0]}.log").open("wb"))
     process = subprocess.Popen([sys.executable, "-m", "opportune.cli.main", *arguments], stdout=log, stderr=log)
     stack.callback(process.wait, 60)
@@ -106,7 +106,7 @@ def _start(stack: ExitStack, work: Path, *arguments: str) -> psutil.Process:
     return psutil.Process(process.pid)
 
 
-def _cpu(process: psutil.Process) -> float:
+def cpu_of(process: psutil.Process) -> float:
     times = process.cpu_times()
     return float(times.user + times.system)
 
@@ -197,20 +197,20 @@ def _receive(line: socket.socket) -> bytes:
     return data
 
 
-def _once(port: int, request: bytes) -> bytes:
+def once(port: int, request: bytes) -> bytes:
     with socket.create_connection(("127.0.0.1", port), timeout=60) as line:
         line.sendall(request)
         return _receive(line)
 
 
-def _answers(port: int, path: str) -> bool:
+def answers(port: int, path: str) -> bool:
     try:
-        return b" 200 " in _once(port, _get(path))[:16]
+        return b" 200 " in once(port, _get(path))[:16]
     except OSError:
         return False
 
 
-def _until(condition: Callable[[], bool], what: str) -> None:
+def until(condition: Callable[[], bool], what: str) -> None:
     deadline = time.monotonic() + START_S
     while not condition():
         if time.monotonic() > deadline:
@@ -218,7 +218,7 @@ def _until(condition: Callable[[], bool], what: str) -> None:
         time.sleep(0.2)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return int(one.getsockname()[1])

@@ -3,7 +3,7 @@
 Run it from the root of the repository: ``python -m bench.warehouse DIRECTORY ROWS``. It needs no broker.
 Owns: the tables that are made for it, and the processes in which each step is measured by itself, so that its peak of
 memory is its own.
-Not here: events that flow meanwhile (bench.latency).
+Not here: events that flow meanwhile (bench.refresh), PostgreSQL (bench.postgres).
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def refresh(directory: Path, shelf: Path) -> str:
     spans = zip(steps, [*(at for _, at in steps[1:]), ended], strict=True)
     told = ", ".join(f"{step} {until - at:.1f}" for (step, at), until in spans)
     return (
-        f"refresh: {done.outcome}, {done.manifest.rows:,} rows, {ended - began:.1f} s, resident at most {_status_kib('VmHWM') >> 10} MiB "
+        f"refresh: {done.outcome}, {done.manifest.rows:,} rows, {ended - began:.1f} s, resident at most {peak_mib()} MiB "
         f"({done.manifest.bytes >> 20} MiB on disk); seconds by step: {told}"
     )
 
@@ -141,18 +141,24 @@ def run(directory: Path, rows: int) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     shelf = directory / "warehouse"
     write(directory / TABLE.source, rows)
-    _alone(refresh, directory, shelf)
-    _alone(refresh, directory, shelf)
+    alone(refresh, directory, shelf)
+    alone(refresh, directory, shelf)
     write(directory / TABLE.source, rows, flipped=0.01)
-    _alone(refresh, directory, shelf)
-    _alone(compare, shelf)
+    alone(refresh, directory, shelf)
+    alone(compare, shelf)
     for count in (1, 10, 100, 1_000):
-        _alone(lookup, shelf, count)
+        alone(lookup, shelf, count)
 
 
-def _alone(step: Callable[..., str], *arguments: object) -> None:
+def alone(step: Callable[..., str], *arguments: object) -> None:
+    """Makes a step in a fresh process, so that its peak of memory is its own, and prints what it says."""
     with ProcessPoolExecutor(1, get_context("spawn")) as fresh:
         print(fresh.submit(step, *arguments).result(), flush=True)
+
+
+def peak_mib() -> int:
+    """The most that this process had in memory."""
+    return _status_kib("VmHWM") >> 10
 
 
 def _status_kib(name: str) -> int:

@@ -99,6 +99,7 @@ class Actor:
         self.dead_letters = dead_letters
         self.on_point = on_point
         self.on_poison = on_poison
+        self.topics = mail
         self.on_lost = on_lost
         settings = compiled.project.settings
         self.durable_batches = settings.state.durability == "batch"
@@ -160,6 +161,7 @@ class Actor:
             self.graph.end()
             for versions in self.decisions.snapshots():
                 self.refresh.decide(versions, self.time_ms or batch.time_ms)
+            self.graph.forgetting.decide(self.decisions.erasures())
         if events:
             self.graph.apply(events)
         self.time_ms = max(self.time_ms, batch.time_ms)
@@ -169,7 +171,7 @@ class Actor:
         self._advance(batch.spans)
         for _, refusal in refused:
             self.refused[refusal.reason] = self.refused.get(refusal.reason, 0) + 1
-        letters = [self.dead_letters.message(record, refusal) for record, refusal in refused]
+        letters = self.dead_letters.messages(refused)
         messages = self.commit(out, write, letters)
         # Readers of the state are told this time, and no later one: all that came up to it is written.
         self.settled_ms = self.time_ms
@@ -200,8 +202,8 @@ class Actor:
     ) -> None:
         """Applies events in order; an exception in here is a bug, and the record that met it is told to ``on_poison``."""
         desk, evaluate, graph = self.desk, self.evaluate, self.graph
-        if graph.moves.targets:
-            graph.moves.redirect(events)
+        if graph.shortcuts.moves:
+            graph.shortcuts.redirect(events, graph.forwarding.addressed)
         wanted = desk.load_for(events)
         profiles = desk.profiles
         self.refresh.meet(wanted, out)
@@ -268,10 +270,12 @@ class Actor:
     def _found(self, profile: Profile, event: Event) -> None:
         person = event.person
         person.known = True
-        profile.identifiers = [person.text]
-        profile.rank = person.rank
+        if not person.addressed:
+            # Else the graph has said who is founded again (flows.identity.forgetting).
+            profile.identifiers = [person.text]
+            profile.rank = person.rank
         profile.now = event.arrival
-        self.graph.notes.found(profile.id, event)
+        self.graph.notes.found(profile.id, profile.identifiers[0], event)
         self.counts["profiles"] += 1
 
     def is_duplicate(
@@ -309,7 +313,7 @@ class Actor:
     def commit(self, out: list[Change], write: Write, letters: list[OutboxMessage]) -> list[OutboxMessage]:
         """Versions, indexes and writes; returns what is to be sent."""
         messages = [*self._changes(out, write), *letters] if out else letters
-        self.graph.save(write)
+        messages = [*messages, *self.graph.save(write)]
         desk, mailbox = self.desk, self.mailbox
         mail = mailbox.outgoing
         due = self.time_ms - self.saved_ms >= SAVE_MS and (self.moved or self.outbox.trimmable)

@@ -85,12 +85,13 @@ class Span(msgspec.Struct, gc=False):
 
 
 class Mail(msgspec.Struct, array_like=True, frozen=True):
-    """A record of the mailbox or of the control topic, as read: which topic, its sender's stamp, and what it says."""
+    """A record of the mailbox or of the control topic, as read: its place, what it says, and its Kafka time (0: unknown)."""
 
     topic_id: bytes
     partition: int
     offset: int
     value: bytes
+    time_ms: int = 0
 
 
 class Batch(msgspec.Struct):

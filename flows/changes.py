@@ -93,6 +93,11 @@ class ChangeWriter:
         """Now, as the records of one batch say it."""
         return iso_text(self.clock()).encode()
 
+    def tombstones(self, profile: bytes) -> list[OutboxMessage]:
+        """A record for each key that a profile can have in the topic: after it, compaction keeps nothing of the key."""
+        name, partition = profile.hex().encode(), slot_of(profile) * self.partitions >> 16
+        return [OutboxMessage(self.topic, partition, name + key, None, []) for key in self.keys]
+
     def message(self, change: Change, emitted_at: bytes) -> OutboxMessage:
         """The record of a change, with the next version of its profile."""
         profile, audience, entered, at_ms, by = change

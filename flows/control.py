@@ -1,14 +1,21 @@
 """The control topic: the one log of what is decided from outside, read whole by every shard.
 
 Owns: the layout of its records, and what a shard knows from them. A record is one JSON object. ``version`` and ``kind``
-are in every version of the layout; this version writes and reads two kinds::
+are in every version of the layout; this version writes and reads these kinds::
 
     {"version": 1, "kind": "started", "generation": 1, "plan": text, "routing": text, "shards": 12, "at": instant}
     {"version": 1, "kind": "snapshot", "generation": 1, "tables": {name: version}, "at": instant}
+    {"version": 1, "kind": "forget", "generation": 0, "request": text, "identifiers": [digest, ...], "at": instant}
+    {"version": 1, "kind": "forgotten", "generation": 1, "request": text, "asked": digest, "profile": id,
+     "identifiers": [digest, ...], "until": milliseconds}
+    {"version": 1, "kind": "erased", "generation": 1, "request": text, "at": instant}
 
 ``started``: a process runs the shards, in this generation of their state. Each process appends one when its shards are
 open. A shard keeps the last one; one of a newer generation says that the state went on elsewhere (a restored checkpoint),
 so that this process is one of the past and stops.
+``forget``: whoever has these identifiers is to be forgotten; it comes from outside, so it is of no generation. An identifier is
+its digest, in hexadecimal digits: a topic that is kept for ever has no identifier of anybody. ``forgotten``: a profile was, or
+there was none; ``erased``: all of a request is done, and no mail of the person is on its way (flows.identity.forgetting).
 ``snapshot``: these versions of warehouse tables come into force; what a shard does then is flows.refresh's.
 Invariant: the value ``started`` of the meta family is written together with the position behind its record.
 Not here: reading the topic (flows.hub), the mail of shards (flows.mail), what later decisions do (their own rooms).
@@ -16,7 +23,7 @@ Not here: reading the topic (flows.hub), the mail of shards (flows.mail), what l
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -27,7 +34,6 @@ from state.store import Batch as Write
 from state.store import Store
 
 CONTROL_VERSION = 1
-KINDS = frozenset({"started", "snapshot"})
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
@@ -71,7 +77,74 @@ class SnapshotDecision(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     at: str
 
 
-Decision: TypeAlias = Started | SnapshotDecision
+Digest: TypeAlias = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$")]
+Name: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
+
+
+class Forget(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Somebody is to be forgotten.
+
+    Args:
+        version: of the layout.
+        kind: ``forget``.
+        generation: 0: whoever asks knows no state.
+        request: its name, for whoever asks what became of it.
+        identifiers: the digests of identifiers, one or more.
+        at: when, by the clock of who asked; what counts is the record's Kafka time.
+    """
+
+    version: int = CONTROL_VERSION
+    kind: Literal["forget"] = "forget"
+    generation: int = 0
+    request: Name
+    identifiers: Annotated[list[Digest], msgspec.Meta(min_length=1, max_length=1_000)]
+    at: str
+
+
+class Forgotten(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A profile was forgotten, or there was none.
+
+    Args:
+        version: of the layout.
+        kind: ``forgotten``.
+        generation: of the state.
+        request: that asked for it.
+        asked: the digest of the request that led here; empty where a merge under way did.
+        profile: its id; empty where there was none.
+        identifiers: the digests of its identifiers: their events that arrived up to ``until`` stay refused.
+        until: milliseconds of log time.
+    """
+
+    version: int = CONTROL_VERSION
+    kind: Literal["forgotten"] = "forgotten"
+    generation: int
+    request: Name
+    asked: str
+    profile: str
+    identifiers: list[Digest]
+    until: int
+
+
+class Erased(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All of a request is done. ``at``: when, by the clock of the process."""
+
+    version: int = CONTROL_VERSION
+    kind: Literal["erased"] = "erased"
+    generation: int
+    request: Name
+    at: str
+
+
+Erasure: TypeAlias = Forget | Forgotten | Erased
+Decision: TypeAlias = Started | SnapshotDecision | Erasure
+
+
+class Decided(NamedTuple):
+    """What was decided about somebody who is to be forgotten: where it stands, and the record's Kafka time, 0: not known."""
+
+    erasure: Erasure
+    offset: int
+    time_ms: int
 
 
 class _Head(msgspec.Struct):
@@ -83,7 +156,13 @@ class _Head(msgspec.Struct):
 
 _decode_head = msgspec.json.Decoder(_Head).decode
 _decode_started = msgspec.json.Decoder(Started).decode
-_decode_snapshot = msgspec.json.Decoder(SnapshotDecision).decode
+_decoders: dict[str, Any] = {
+    "started": _decode_started,
+    "snapshot": msgspec.json.Decoder(SnapshotDecision).decode,
+    "forget": msgspec.json.Decoder(Forget).decode,
+    "forgotten": msgspec.json.Decoder(Forgotten).decode,
+    "erased": msgspec.json.Decoder(Erased).decode,
+}
 
 
 def encode_decision(decision: Decision) -> bytes:
@@ -100,11 +179,12 @@ def decode_decision(value: bytes) -> Decision:
     """
     try:
         head = _decode_head(value)
-        if head.version > CONTROL_VERSION or (head.version == CONTROL_VERSION and head.kind not in KINDS):
+        if head.version > CONTROL_VERSION or (head.version == CONTROL_VERSION and head.kind not in _decoders):
             raise from_newer_version(f"a record of the control topic (kind {head.kind[:40]!r}, version {head.version})")
         if head.version < 1:
             raise RejectedEvent("bad_mail", f"no version of Opportune writes version {head.version}")
-        return _decode_snapshot(value) if head.kind == "snapshot" else _decode_started(value)
+        decision: Decision = _decoders[head.kind](value)
+        return decision
     except _UNREADABLE as error:
         raise RejectedEvent("bad_mail", f"not a control record: {error}") from error
 
@@ -133,6 +213,7 @@ class Decisions:
         self._generation = generation
         self._unsaved: bytes | None = None
         self._snapshots: list[dict[str, str]] = []
+        self._erasures: list[Decided] = []
         self.started: Started | None = None
         kept = store.get("meta", META_STARTED)
         if kept is not None:
@@ -145,11 +226,13 @@ class Decisions:
                     "from the beginning."
                 ) from error
 
-    def take(self, value: bytes) -> None:
+    def take(self, value: bytes, offset: int = 0, time_ms: int = 0) -> None:
         """Takes a record; what it leaves is kept by the next ``save``.
 
         Args:
             value: of a record that was not taken before.
+            offset: its place.
+            time_ms: its Kafka time; 0 where there is none.
 
         Raises:
             RejectedEvent: ``bad_mail``: the bytes are not a control record.
@@ -157,15 +240,24 @@ class Decisions:
         """
         decision = decode_decision(value)
         if decision.generation > self._generation:
-            raise superseded(f"the control topic, at {decision.at},", decision.generation, self._generation)
+            raise superseded(
+                f"the control topic, at {getattr(decision, 'at', offset)},", decision.generation, self._generation
+            )
         if isinstance(decision, SnapshotDecision):
             self._snapshots.append(decision.tables)
+        elif isinstance(decision, Erasure):
+            self._erasures.append(Decided(decision, offset, time_ms))
         else:
             self.started, self._unsaved = decision, value
 
     def snapshots(self) -> list[dict[str, str]]:
         """The versions of tables that were decided since this was asked last, in order."""
         taken, self._snapshots = self._snapshots, []
+        return taken
+
+    def erasures(self) -> list[Decided]:
+        """What was decided about people who are to be forgotten since this was asked last, in order."""
+        taken, self._erasures = self._erasures, []
         return taken
 
     def save(self, write: Write) -> None:

@@ -94,6 +94,10 @@ class DeadLetters:
         self._topic = topic
         self._whole_bytes = whole_bytes
 
+    def messages(self, refused: Sequence[tuple[Record, RejectedEvent]]) -> list[OutboxMessage]:
+        """The messages of refused records; those of people who were forgotten are counted and copied nowhere."""
+        return [self.message(record, refusal) for record, refusal in refused if refusal.reason != "forgotten"]
+
     def message(self, record: Record, refusal: RejectedEvent) -> OutboxMessage:
         """The message that carries a record which was refused.
 

@@ -166,8 +166,8 @@ class Hub:
                 self._move_mail(self.inputs[place(message)], message.offset() or 0)
             elif error is None:
                 self._take_mail(self.inputs[place(message)], message)
-            else:
-                self._is_end(message, error)
+            elif self._is_end(message, error):
+                self.inputs[place(message)].at_end = True
 
     def _is_end(self, message: Message, error: KafkaError | None) -> bool:
         if error is None:
@@ -215,13 +215,16 @@ class Hub:
     def _take_mail(self, one: Input, record: Message) -> None:
         """Mail goes to the shard whose partition it is in, decisions go to all."""
         offset = record.offset() or 0
-        piece = Mail(one.topic_id, one.partition, offset, record.value() or b"")
+        piece = Mail(
+            one.topic_id, one.partition, offset, record.value() or b"", max(0, min(record.timestamp()[1], self.clock()))
+        )
         for shard in [one.partition] if one.topic == self.mailbox else range(self.shards):
             self.post[shard].append(piece)
         self._move_mail(one, offset)
 
     def _move_mail(self, one: Input, offset: int) -> None:
         one.read = one.handed = offset + 1
+        one.at_end = False
         span = self.spans.get((one.topic, one.partition))
         if span is None:
             self.spans[one.topic, one.partition] = Span(one.topic, one.topic_id, one.partition, offset, offset + 1, 0)

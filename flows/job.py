@@ -13,8 +13,10 @@ from typing import Any
 from flows.actor import Actor
 from flows.batch import Batch
 from flows.careful import CarefulConsumer
-from flows.control import SnapshotDecision, control_message
+from flows.control import Erased, SnapshotDecision, control_message
 from flows.delivery import Delivery
+from flows.drained import Drained, under_way
+from flows.erasures import Erasures
 from flows.hub import Hub
 from flows.metrics import Metrics
 from flows.refresher import TableRefreshes
@@ -32,6 +34,8 @@ COLLECT_MS = 60_000
 """So long after the last time garbage is collected when there is nothing else to do."""
 COLLECT_BUSY_MS = 600_000
 """And so long after it in any case."""
+ERASURES_MS = 50
+"""So often it is asked which requests of erasure are complete, while there are any."""
 
 
 class Job:
@@ -77,6 +81,10 @@ class Job:
         self.refreshes: TableRefreshes | None = None
         self.control = ""
         self.end: Callable[[BaseException], None] | None = None
+        self.erasures = Erasures(actors)
+        decisions = [one for one in hub.mail if one.topic != hub.mailbox]
+        self.drained = Drained(actors, hub.events, hub.log_time.marks.end, decisions)
+        self.asked_ms = 0
         self.under_way = 0
         self.epoch_start = 0
         self.collected_ms = monotonic_ms()
@@ -102,7 +110,14 @@ class Job:
         return [(self.keys[shard], (shard, batch)) for shard, batch in batches]
 
     def _announce(self) -> None:
-        """Decides that newer snapshots come into force."""
+        """Decides that newer snapshots come into force, and that requests of erasure are complete."""
+        if self.erasures.open and self.delivery is not None and monotonic_ms() - self.asked_ms >= ERASURES_MS:
+            self.asked_ms = monotonic_ms()
+            for request in self.erasures.complete():
+                done = Erased(
+                    generation=self.actors[0].mailbox.generation, request=request, at=iso_text(wall_clock_ms())
+                )
+                self.delivery.produce([control_message(self.control, done)])
         found = self.refreshes.announcements() if self.refreshes is not None else {}
         if found and self.delivery is not None:
             generation = self.actors[0].mailbox.generation
@@ -179,6 +194,13 @@ class Job:
 def snapshot_of(job: Job, now_ms: int) -> dict[str, Any]:
     """The status file's content."""
     status = job.count().snapshot(now_ms)
+    status["mail_under_way"] = under_way(job.actors)
+    status["drained"] = job.drained.look()
+    status["erasures"] = {
+        "open": job.erasures.open,
+        "erased": sum(actor.counts.get("erased", 0) for actor in job.actors),
+        "mail_swallowed": sum(actor.counts.get("swallowed", 0) for actor in job.actors),
+    }
     if job.refreshes is not None:
         status["warehouse"] = job.refreshes.status()
     return status

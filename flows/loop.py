@@ -84,6 +84,7 @@ class Loop:
         sent: every membership change that was handed out, repeats after a restart included.
         changes: those that a subscriber who keeps the contract sees: per profile with rising versions.
         letters: every dead letter that was handed out.
+        tombstones: the keys of the memberships topic that were given up.
         mailbox: the records of the mailbox topic, by partition; the shards read on when records are fed or time advances.
         control: the records of the control topic; tests append to it.
     """
@@ -115,6 +116,7 @@ class Loop:
         self.sent: list[MembershipChange] = []
         self.changes: list[MembershipChange] = []
         self.letters: list[OutboxMessage] = []
+        self.tombstones: list[bytes] = []
         self.topics = LOCAL_TOPICS
         self.mailbox: list[list[bytes]] = [[] for _ in range(shards)]
         self.control: list[bytes] = []
@@ -145,10 +147,11 @@ class Loop:
                 )
             )
         for actor in self.actors:
+            actor.graph.forgetting.on_forgotten = self.router.people.forget
             while actor.hand_over.resending:
-                self._take(actor.hand_over.resend())
+                self.take(actor.hand_over.resend())
             for messages in put_in_force(actor, actor.refresh.tables, self.shards, self.began_ms):
-                self._take(messages)
+                self.take(messages)
 
     def restart(self) -> None:
         """The process dies and starts again: what was not trimmed from the outboxes is sent again."""
@@ -179,16 +182,16 @@ class Loop:
             )
         for actor in self.actors:
             mine = [one for one in refused if one[0].partition() % self.shards == actor.shard]
-            self._take(actor.apply(Batch(self.time_ms, spans, events[actor.shard], mine)))
+            self.take(actor.apply(Batch(self.time_ms, spans, events[actor.shard], mine)))
         self._deliver()
 
     def advance(self, time_ms: int) -> None:
         """Log time goes on: everything that is due before ``time_ms`` is fired."""
         self.time_ms = max(self.time_ms, time_ms)
         for actor in self.actors:
-            self._take(actor.apply(Batch(self.time_ms, [], [])))
+            self.take(actor.apply(Batch(self.time_ms, [], [])))
             while actor.overdue:
-                self._take(actor.sweep())
+                self.take(actor.sweep())
         self._deliver()
 
     def refresh(self, tables: Mapping[str, WarehouseTable], *, finish: bool = True) -> None:
@@ -203,7 +206,7 @@ class Loop:
         self._deliver()
         for actor in self.actors if finish else ():
             while actor.overdue:
-                self._take(actor.sweep())
+                self.take(actor.sweep())
 
     def _deliver(self) -> None:
         """Hands mail and decisions to the shards until none is on its way."""
@@ -221,21 +224,30 @@ class Loop:
         ):
             first = (actor.positions.get(topic_id, partition) or (0, 0))[0]
             if first < len(log):
-                mail += [Mail(topic_id, partition, offset, log[offset]) for offset in range(first, len(log))]
+                mail += [
+                    Mail(topic_id, partition, offset, log[offset], self.time_ms) for offset in range(first, len(log))
+                ]
                 spans.append(Span(topic, topic_id, partition, first, len(log), 0))
         if mail:
-            self._take(actor.apply(Batch(self.time_ms, spans, [], mail=mail)))
+            self.take(actor.apply(Batch(self.time_ms, spans, [], mail=mail)))
         return bool(mail)
 
-    def _take(self, messages: Iterable[OutboxMessage]) -> None:
+    def take(self, messages: Iterable[OutboxMessage]) -> None:
+        """Takes what a shard sends: mail goes into the mailbox, the rest is kept."""
         for message in messages:
             if message.topic == self.topics.mailbox:
                 self.mailbox[message.partition].append(message.value or b"")
                 continue
+            if message.topic == self.topics.control:
+                self.control.append(message.value or b"")
+                continue
             if message.topic != "memberships":
                 self.letters.append(message)
                 continue
-            change = decode_change(message.value or b"")
+            if message.value is None:
+                self.tombstones.append(message.key or b"")
+                continue
+            change = decode_change(message.value)
             self.sent.append(change)
             if change.version > self.versions.get(change.profile_id, 0):
                 self.versions[change.profile_id] = change.version

@@ -190,6 +190,14 @@ class Mailbox:
         piece = Piece(MAIL_VERSION, self._shard, receiver, self.generation, sequence, kind, body)
         self.outgoing.append(OutboxMessage(self._topic, receiver, None, encode_piece(piece), []))
 
+    def sent(self) -> dict[int, int]:
+        """The sequence of the last piece that was sent, by receiver."""
+        return self._sequences.rows()
+
+    def heard(self) -> dict[int, int]:
+        """The sequence of the last piece that was taken, by sender."""
+        return {sender: sequence for sender, (_, sequence) in self._channels}
+
     def take(self, value: bytes, write: Write) -> None:
         """Applies a record of this shard's partition, or drops it.
 
@@ -301,7 +309,7 @@ class Incoming:
             record = LocalRecord(topics.control if decided else topics.mailbox, one.partition, one.offset, one.value)
             try:
                 if decided:
-                    self._decisions.take(one.value)
+                    self._decisions.take(one.value, one.offset, one.time_ms)
                 else:
                     self._mailbox.take(one.value, write)
             except RejectedEvent as refusal:

@@ -154,6 +154,11 @@ class Refresh:
             self.pending -= hits
         self._end_if_done()
 
+    def load(self, ids: list[bytes], out: list[Change]) -> None:
+        """Puts profiles on the desk, as of the snapshots in force."""
+        self.actor.desk.load(ids)
+        self.meet(ids, out)
+
     def _differing(self, ids: Sequence[bytes]) -> set[bytes]:
         """Those of some profiles on the desk whose row before was another one."""
         profiles = [self.actor.desk.profiles[profile_id] for profile_id in ids]
@@ -195,13 +200,19 @@ class Refresh:
             new, profile.row = profile.row, row
             self._turn_to(profile, new, max(at_ms, profile.now), self.cause, out)
 
+    def rename(self, profile: Profile, identifiers: list[str], out: list[Change]) -> None:
+        """A profile on the desk has other identifiers from here on: rows come and go with them."""
+        self.actor.graph.attached.follow(profile.id, profile.identifiers, identifiers)
+        profile.identifiers = identifiers
+        self.belong(profile, out)
+
     def belong(self, profile: Profile, out: list[Change], *, whatever: bool = False) -> None:
-        """A profile on the desk has other identifiers than before: rows come and go with them.
+        """Gives a profile on the desk the row that is its own.
 
         Args:
             profile: with the row that it had.
             out: takes the changes.
-            whatever: evaluate also where the row is the same.
+            whatever: evaluate also where the row is the same, since a frozen one may have missed a snapshot.
         """
         (row,) = rows_of(self.actor.desk.tables, [profile])
         if row == profile.row and not whatever:

@@ -27,6 +27,7 @@ from flows.dead_letters import DeadLetters
 from flows.deaths import Deaths, Record
 from flows.delivery import Delivery
 from flows.end_marks import EndMarks
+from flows.erasure_log import read_erasures
 from flows.exit_codes import BUG, CLEAN, PLANNED_RESTART, exit_code_of
 from flows.hub import Hub
 from flows.in_force import in_force, least_in_force
@@ -56,6 +57,7 @@ from opportune.compiled import Compiled
 from opportune.errors import OpportuneError
 from opportune.project import Project
 from opportune.router import Router
+from opportune.settings import Kafka
 from state.rocks import RocksStore, shared_memory
 from state.shard_identity import Expected, Identity, open_shard
 from state.warehouse import WarehouseTable, columns_or_kept, load_table
@@ -189,6 +191,7 @@ class Worker:
         ]
         read = {topic.name for topic in topics.events}
         events = [one for one in inputs if one.topic in read]
+        recall(settings.kafka, actors, topics)
         for actor in actors:
             actor.begin((one.topic_id, one.partition, one.read, one.mark_ms) for one in inputs)
         new = [actor for actor in actors if not actor.refresh.known]
@@ -316,6 +319,7 @@ class Worker:
         shards = settings.state.shards
         router, mailbox = Router(compiled, shards), topics.mailbox.name
         for actor in actors:
+            actor.graph.forgetting.on_forgotten = router.people.forget
             actor.on_lost = router.people.disown
         hub = Hub(consumer, post, events, mail, mailbox, router, shards, log_time, quarantined, wall_clock_ms)
         watchdog = Watchdog(settings.watchdog_ms)
@@ -352,6 +356,15 @@ class Worker:
             log.info("restarting: %s", job.restart)
             return PLANNED_RESTART
         return CLEAN if job.stopping else BUG
+
+
+def recall(kafka: Kafka, actors: list[Actor], topics: TopicSet) -> None:
+    """Tells shards whose state is new who was forgotten: before any event or row could bring them back."""
+    control = topics.control
+    new = [actor for actor in actors if actor.positions.get(control.topic_id, 0) is None]
+    decided = read_erasures(consumer_config(kafka), control.name) if new and control.ends[0] else []
+    for actor in new if decided else ():
+        actor.graph.forgetting.recall(decided)
 
 
 def close(parts: list[Any], consumers: tuple[Any, ...], actors: list[Actor]) -> None:

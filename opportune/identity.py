@@ -17,6 +17,8 @@ from typing import NewType
 ProfileId = NewType("ProfileId", bytes)
 """16 bytes; shown to people as 32 hexadecimal digits."""
 
+NOBODY = ProfileId(bytes(16))
+"""No profile: where the pointer of an identifier leads whose person was forgotten."""
 SLOTS = 65_536
 NAMESPACES = ("user_id", "anonymous_id")
 """Identifier namespaces in order of priority, strongest first."""

@@ -184,12 +184,21 @@ class People:
 
     def disown(self, text: str) -> None:
         """An identifier (``namespace:value``) has changed hands: whoever brings it next asks whose it is."""
+        for written in self._written(text):
+            written.owner = None
+
+    def forget(self, text: str) -> None:
+        """Whoever had an identifier was forgotten: it is known to nobody, and what it brings is new."""
+        for written in self._written(text):
+            written.known, written.owner = False, None
+
+    def _written(self, text: str) -> list[Person]:
+        """The persons of an identifier, in all ways in which it is written."""
         name, _, value = text.partition(":")
         rank = self.ranks.get(name)
         memories = () if rank is None else (self.memory[rank], self.before[rank])
-        for written in (*(memory.get(value) for memory in memories), *self.otherwise.get(text, ())):
-            if written is not None:
-                written.owner = None
+        found = [*(memory.get(value) for memory in memories), *self.otherwise.get(text, ())]
+        return [person for person in found if person is not None]
 
 
 def value_at(event_type: EventType, event: Any, path: Path) -> Any:

@@ -24,6 +24,8 @@ MOVED = 2
 """The profile is part of another one; its id stays valid."""
 ELSEWHERE = 4
 """The identifier that the id stands for belongs to another profile. With ``now`` 0 there is no profile of this id."""
+FORGOTTEN = 8
+"""The identifier or the profile of this id is on the suppression list (flows.identity.suppression)."""
 
 
 class Profile(msgspec.Struct, array_like=True, gc=False):
@@ -37,7 +39,7 @@ class Profile(msgspec.Struct, array_like=True, gc=False):
         dues: by handler number, the earliest instant at which an audience that it evaluates may change by time alone.
         members: the numbers of the audiences that the person is in.
         identifiers: ``namespace:value`` texts, the founding one first while it is the profile's.
-        fate: what is unusual about it, a sum of FROZEN, MOVED and ELSEWHERE; nearly always 0.
+        fate: what is unusual about it, a sum of FROZEN, MOVED, ELSEWHERE and FORGOTTEN; nearly always 0.
         into: the profile that it is merged with, where it is frozen or moved.
         founder: the profile that the identifier of this id belongs to, where it is ELSEWHERE.
         rank: the place of the founding namespace, 0 for the strongest.

@@ -85,6 +85,12 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     durability: Literal["epoch", "batch"] = "epoch"
 
 
+class Erasure(msgspec.Struct, frozen=True, kw_only=True):
+    """For how long (milliseconds) the events of people who were forgotten stay refused when topics are read again."""
+
+    remember_ms: int = 730 * DAY_MS
+
+
 class Poison(msgspec.Struct, frozen=True, kw_only=True):
     """What to do with a record that kills the process again and again."""
 
@@ -104,6 +110,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     topics: Topics = Topics()
     state: State = State()
     poison: Poison = Poison()
+    erasure: Erasure = Erasure()
     epoch_ms: int = 1_000
     event_bytes_max: int = 1_048_576
     watchdog_ms: int = 60_000

@@ -5,6 +5,7 @@ iteration is their order; ids are as opportune.identity makes them, so that keys
 
     identifiers  sender:u32 | index:u32                 -> piece of a letter (flows.identity.parts)
                  0xFFFFFFFF | digest:16                 -> profile ids       (flows.identity.attached)
+    identifiers  digest or profile_id:16                -> an entry          (flows.identity.suppression)
     profiles     profile_id:16                          -> head of the profile
                  profile_id:16 | group:u16              -> one group of its features
     timers       due_ms:u64 | profile_id:16             -> empty

@@ -1,36 +1,36 @@
 """People as they are now, read from a shard's state beside the job.
 
 Owns: a profile as of its shard's log time: what is stored, with what time alone has changed since evaluated by the same
-compiled plan; and the members of an audience, corrected by those whose time has come and whose timers wait.
+compiled plan; and what time has changed of whom while timers wait.
 Invariants: nothing is written; an answer is what the reference says at ``as_of_ms``, never a mixture of two instants.
-Not here: reading bytes (state.reader), freshness (api.shards), the flow's own desk of profiles (flows.desk).
+Not here: reading bytes (state.reader), the members of an audience (state.members), freshness (api.shards), the flow's own desk of profiles (flows.desk).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
 import msgspec
 
+from opportune.audiences.explain import PersonState
 from opportune.audiences.plan import TRAITS
 from opportune.compiled import Compiled
 from opportune.decode import decode_traits
 from opportune.errors import ReadRefused
-from opportune.profile import Change, Profile, advance
+from opportune.profile import FROZEN, NEVER, Change, Profile, advance
 from state.keys import (
     PROFILE_BYTES,
     U16,
-    U32,
     U64,
-    decode_member,
     decode_membership,
     decode_timer,
     pack_member,
-    prefix_end,
 )
-from state.reader import ShardReader
+from state.outlook import Outlook
+from state.person import person_state
+from state.store import Reading
 from state.warehouse import WarehouseTable, rows_of
 
 decode_head = msgspec.msgpack.Decoder(Profile).decode
@@ -40,10 +40,11 @@ SLICE = 500
 
 
 class Membership(msgspec.Struct, frozen=True):
-    """Since when (milliseconds) a person is in an audience."""
+    """Since when (milliseconds) a person is in an audience, and until when if nothing happens; None: time will not end it."""
 
     audience: str
     since_ms: int
+    until_ms: int | None = None
 
 
 class Person(msgspec.Struct, frozen=True):
@@ -56,6 +57,8 @@ class Person(msgspec.Struct, frozen=True):
         memberships: in order of audience.
         traits: those that some condition reads.
         attributes: the warehouse columns that some condition reads, by ``table.column``.
+        version: of the last membership change that the job has made.
+        frozen: the profile is on its way into another one; what came since ``as_of_ms`` waits for it there.
         approximate: the audiences that a feature beyond its exact bound takes part in, whether the person is in or not.
     """
 
@@ -65,13 +68,15 @@ class Person(msgspec.Struct, frozen=True):
     memberships: list[Membership]
     traits: dict[str, Any]
     attributes: dict[str, Any]
+    version: int = 0
+    frozen: bool = False
     approximate: list[str] = []
 
 
 class _Groups(dict[int, Any]):
     """Feature groups, read when an evaluation asks."""
 
-    def __init__(self, reader: ShardReader, owner: bytes) -> None:
+    def __init__(self, reader: Reading, owner: bytes) -> None:
         super().__init__()
         self._reader = reader
         self._owner = owner
@@ -92,15 +97,20 @@ class People:
     def __init__(self, compiled: Compiled, tables: Mapping[str, WarehouseTable]) -> None:
         self.compiled = compiled
         self.names = compiled.names
+        self.in_force = tables
         self.tables = [tables[name] for name in sorted(compiled.plan.columns)]
+        self._outlook = Outlook(compiled.plan, compiled.program.evaluate)
 
-    def find(self, reader: ShardReader, profile_id: bytes, time_ms: int) -> Person | None:
-        """A person as of the shard's time, or of their own last event where that is later.
+    def find(
+        self, reader: Reading, profile_id: bytes, time_ms: int, until_of: Container[str] | None = None
+    ) -> Person | None:
+        """A person as of the shard's time, or of their own last event where that is later, or where they are frozen.
 
         Args:
             reader: of the shard, caught up after ``time_ms`` was learnt.
             profile_id: 16 bytes.
             time_ms: the shard's log time.
+            until_of: the names of the audiences whose end is wanted; None: of all.
 
         Returns:
             None where there is no such profile.
@@ -111,29 +121,34 @@ class People:
         profile, changed = self._now(reader, profile_id, head, time_ms)
         stored = sorted(profile.members)
         values = reader.get_many("members", [pack_member(number, profile_id) for number in stored])
-        memberships = []
+        since_ms: dict[int, int] = {}
         for number, value in zip(stored, values, strict=True):
             since = changed.get(number)
             if since is None:
                 if value is None:
                     raise ReadRefused("a profile and the index of its memberships are of two instants: ask again")
                 since = decode_membership(value)[0]
-            memberships.append(Membership(self.names[number], since))
+            since_ms[number] = since
         raw = profile.groups[TRAITS]
         # An evaluation leaves them decoded.
         decoded = raw if isinstance(raw, dict) else decode_traits(raw) if raw else {}
         traits = {name: trait[1] for name, trait in decoded.items() if trait[1] is not None}
-        return Person(
-            profile_id,
-            max(time_ms - 1, profile.now),
-            profile.identifiers,
-            sorted(memberships, key=lambda one: one.audience),
-            traits,
-            self._attributes(profile),
-            self._approximate(reader, profile),
-        )
+        frozen = bool(profile.fate & FROZEN)
+        approximate = self._approximate(reader, profile)
+        as_of_ms = profile.now if frozen else max(time_ms - 1, profile.now)
+        attributes = self._attributes(profile)
+        wanted = [number for number in stored if until_of is None or self.names[number] in until_of]
+        ends = self._outlook.ends(profile, wanted) if profile.due != NEVER and wanted else {}
+        memberships = [Membership(self.names[number], at, ends.get(number)) for number, at in since_ms.items()]
+        memberships.sort(key=lambda one: one.audience)
+        who = profile.identifiers
+        return Person(profile_id, as_of_ms, who, memberships, traits, attributes, profile.version, frozen, approximate)
 
-    def _approximate(self, reader: ShardReader, profile: Profile) -> list[str]:
+    def state(self, reader: Reading, profile_id: bytes) -> PersonState | None:
+        """All that is kept of a person, opened: for explanations and computed traits."""
+        return person_state(self.compiled.plan, reader, profile_id, self.in_force)
+
+    def _approximate(self, reader: Reading, profile: Profile) -> list[str]:
         approximations, groups = self.compiled.approximations, profile.groups
         if not approximations.groups:
             return []
@@ -142,50 +157,34 @@ class People:
         opened = {number: decode_group(value) for number, value in zip(unread, values, strict=True) if value}
         return [name for number, name in enumerate(self.names) if approximations.of(number, {**groups, **opened})]
 
-    def members(self, reader: ShardReader, audience: int, time_ms: int) -> Iterator[list[tuple[bytes, int, list[str]]]]:
-        """The members of an audience in a shard, in slices of (profile id, since_ms, identifiers), in order of profile id.
+    def corrected(self, reader: Reading, time_ms: int) -> dict[int, dict[bytes, int | None]]:
+        """What time has changed in a shard and no timer has fired yet.
+
+        Returns:
+            By audience number and profile id, since when it is a member; None: it no longer is.
 
         Raises:
             ReadRefused: the job is too far behind with its timers to correct what is stored.
         """
         overdue = self._overdue(reader, time_ms)
-        corrected: dict[bytes, int | None] = {}
-        heads: dict[bytes, bytes | None] = {}
+        corrected: dict[int, dict[bytes, int | None]] = {}
         for at in range(0, len(overdue), SLICE):
             part = overdue[at : at + SLICE]
-            heads.update(zip(part, reader.get_many("profiles", part), strict=True))
-        for profile_id, head in heads.items():
-            if head is not None:
-                profile, changed = self._now(reader, profile_id, head, time_ms)
-                if audience in changed:
-                    corrected[profile_id] = changed[audience] if audience in profile.members else None
-        prefix = U32(audience)
-        stored = (
-            (decode_member(key)[1], decode_membership(value)[0])
-            for key, value in reader.scan("members", prefix, prefix_end(prefix))
-        )
-        return self._merged(reader, stored, corrected)
+            for profile_id, head in zip(part, reader.get_many("profiles", part), strict=True):
+                if head is not None:
+                    profile, changed = self._now(reader, profile_id, head, time_ms)
+                    for audience, since_ms in changed.items():
+                        inside = audience in profile.members
+                        corrected.setdefault(audience, {})[profile_id] = since_ms if inside else None
+        return corrected
 
-    def _merged(
-        self, reader: ShardReader, stored: Iterator[tuple[bytes, int]], corrected: dict[bytes, int | None]
-    ) -> Iterator[list[tuple[bytes, int, list[str]]]]:
-        kept = ((profile_id, since) for profile_id, since in stored if profile_id not in corrected)
-        more = ((profile_id, since) for profile_id, since in sorted(corrected.items()) if since is not None)
-        for source in (kept, more):
-            while part := list(islice(source, SLICE)):
-                heads = reader.get_many("profiles", [profile_id for profile_id, _ in part])
-                yield [
-                    (profile_id, since, decode_head(head).identifiers if head is not None else [])
-                    for (profile_id, since), head in zip(part, heads, strict=True)
-                ]
-
-    def _overdue(self, reader: ShardReader, time_ms: int) -> list[bytes]:
+    def _overdue(self, reader: Reading, time_ms: int) -> list[bytes]:
         keys = [key for key, _ in islice(reader.scan("timers", b"", U64(max(time_ms, 0))), OVERDUE_MAX + 1)]
         if len(keys) > OVERDUE_MAX:
             raise ReadRefused("the job is working off more timers than can be looked at here: ask again")
         return list(dict.fromkeys(decode_timer(key)[1] for key in keys))
 
-    def _now(self, reader: ShardReader, profile_id: bytes, head: bytes, time_ms: int) -> tuple[Profile, dict[int, int]]:
+    def _now(self, reader: Reading, profile_id: bytes, head: bytes, time_ms: int) -> tuple[Profile, dict[int, int]]:
         """A profile as of an instant, and the instants of what has changed since it was stored, by audience number."""
         assert len(profile_id) == PROFILE_BYTES, "a profile id is 16 bytes"
         profile = decode_head(head)
@@ -194,7 +193,8 @@ class People:
         profile.dirty = set()
         (profile.row,) = rows_of(self.tables, [profile])
         out: list[Change] = []
-        if profile.due < time_ms:
+        # One that is on its way into another profile stays as it was: its events and its time go on there.
+        if profile.due < time_ms and not profile.fate & FROZEN:
             advance(profile, time_ms, out, self.compiled.program.evaluate)
         return profile, {audience: at for _, audience, _, at, _ in out}
 

@@ -21,7 +21,7 @@ from opportune.identity import ProfileId, profile_id, shard_of
 from opportune.profile import ELSEWHERE, MOVED, Profile
 from state.keys import META_PLAN, U16
 from state.rocks import frozen
-from state.store import Store
+from state.store import Reading, Store
 from state.warehouse import WarehouseTable, keys_of, rows_of
 
 HOPS_MAX = 10_000
@@ -138,7 +138,9 @@ def check_plan(store: Store, fingerprint: bytes) -> None:
         )
 
 
-def person_state(plan: Plan, store: Store, profile: bytes, tables: Mapping[str, WarehouseTable]) -> PersonState | None:
+def person_state(
+    plan: Plan, store: Reading, profile: bytes, tables: Mapping[str, WarehouseTable]
+) -> PersonState | None:
     """Reads a person.
 
     Args:

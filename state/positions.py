@@ -144,6 +144,10 @@ class Sequences:
         self._rows[receiver] = sequence
         return sequence
 
+    def rows(self) -> dict[int, int]:
+        """The last sequence by receiver, as a value that later mail does not change."""
+        return dict(self._rows)
+
     def encode(self) -> bytes:
         """The value for the meta family."""
         return b"".join(_SEQUENCE.pack(receiver, sequence) for receiver, sequence in self._rows.items())

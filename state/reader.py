@@ -75,6 +75,11 @@ class ShardReader:
         self.seen = written
         return True
 
+    @property
+    def sequence(self) -> int:
+        """How far it has caught up: the number of the writer's last write that is seen. It rises, and never goes back."""
+        return int(self._database.latest_sequence_number())
+
     def get(self, name: str, key: bytes) -> bytes | None:
         """See ``Store.get``. Raises ``ReadRefused``."""
         try:
@@ -92,7 +97,10 @@ class ShardReader:
         return values  # type: ignore[return-value]  # a list for a list of keys
 
     def scan(self, name: str, start: bytes = b"", end: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
-        """See ``Store.scan``: what is seen is fixed by the call. Raises ``ReadRefused``, also midway."""
+        """See ``Store.scan``; but what comes in while a scan goes on may be seen by it, where ``catch_up`` is called midway.
+
+        Raises ``ReadRefused``, also midway.
+        """
         options = ReadOptions()
         if end is not None:
             options.set_iterate_upper_bound(end)

@@ -140,6 +140,11 @@ class RocksStore:
         # Made here and not in the generator: the call fixes what is seen.
         return self._walk(self._views[name].iter(options), start, options)
 
+    @property
+    def sequence(self) -> int:
+        """The number of the last write that is seen; see ``state.reader``."""
+        return int(self._database.latest_sequence_number())
+
     def sync(self) -> None:
         """See ``Store.sync``. After a failure every write is refused: the kernel may have dropped what it could not write."""
         if self._refused is not None:

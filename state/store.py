@@ -35,6 +35,19 @@ class Batch(Protocol):
         """
 
 
+class Reading(Protocol):
+    """One shard's state, for those who look at it: a part of ``Store``."""
+
+    def get_many(self, name: str, keys: Sequence[bytes]) -> list[bytes | None]:
+        """See ``Store.get_many``."""
+
+    def get(self, name: str, key: bytes) -> bytes | None:
+        """See ``Store.get``."""
+
+    def scan(self, name: str, start: bytes = b"", end: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
+        """See ``Store.scan``."""
+
+
 class Store(Protocol):
     """One shard's state: ordered maps from bytes to bytes, one a column family."""
 

@@ -1,91 +1,80 @@
-"""Audiences, and who is in them.
+"""Audiences: what they ask, how many are in them, and what has changed lately.
 
-Owns: the list of definitions, and members as a stream of NDJSON or CSV in constant memory, true at one instant for each shard.
-Not here: one person's memberships (api.routes.lookups).
+Owns: the list of audiences and each of them.
+Not here: who is in them (api.routes.members), one person's memberships (api.routes.lookups).
 """
 
 from __future__ import annotations
 
-import asyncio
-import csv
-import io
-from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import msgspec
-from fastapi import APIRouter, Request
-from fastapi.responses import StreamingResponse
+from fastapi import APIRouter, Request, Response
 
 from api.access import Access
-from api.problems import Problem
-from api.routes.lookups import ERRORS
+from api.changes.hub import Hub
+from api.listings import Counts, Listings
+from api.routes.lookups import ERRORS, no_such_audience, written
 from api.schemas import AudienceAnswer, AudiencesAnswer
 from api.shards import Shards
+from opportune.audiences.plan_report import report
+from opportune.audiences.schema import All, Condition, Not
+from opportune.audiences.schema import Any as AnyOf
+from opportune.audiences.sentences import sentence
 from opportune.event import iso_text
 
-NDJSON, CSV = "application/x-ndjson", "text/csv"
-Rows = list[tuple[bytes, int, list[str]]]
 
-
-def audience_routes(shards: Shards, access: Access) -> APIRouter:
+def audience_routes(shards: Shards, listings: Listings, access: Access, hub: Hub | None) -> APIRouter:
     """The routes of audiences."""
     router = APIRouter(tags=["audiences"], responses=ERRORS)
     plan = shards.compiled.plan
 
-    def answer_of(name: str) -> dict[str, Any]:
-        if name not in plan.numbers:
-            raise Problem(404, "no_such_audience", "the project has no such audience")
-        return {"name": name, "definition_version": plan.definitions[plan.numbers[name]]}
+    def answer_of(name: str, counts: Counts) -> dict[str, Any]:
+        number = plan.numbers[name]
+        found: dict[str, Any] = {
+            "name": name,
+            "description": plan.audiences[number].description,
+            "definition_version": plan.definitions[number],
+            "members": counts.members[number],
+            "members_as_of": iso_text(counts.as_of_ms),
+        }
+        if hub is not None and hub.ready:
+            since_ms, changes = hub.last_hour()
+            found["last_hour"] = {
+                "since": iso_text(since_ms),
+                "entered": changes[name, "entered"],
+                "exited": changes[name, "exited"],
+            }
+        return found
 
     @router.get("/v1/audiences", response_model=AudiencesAnswer)
-    async def audiences(request: Request) -> dict[str, Any]:
+    async def audiences(request: Request) -> Response:
         """All audiences of the project, in order of name."""
         access.check(request, "read:audiences")
-        return {"audiences": [answer_of(name) for name in shards.compiled.names]}
+        counts = await listings.counts()
+        return written({"audiences": [answer_of(name, counts) for name in shards.compiled.names]})
 
     @router.get("/v1/audiences/{name}", response_model=AudienceAnswer)
-    async def audience(request: Request, name: str) -> dict[str, Any]:
-        """One audience."""
+    async def audience(request: Request, name: str) -> Response:
+        """One audience: what it asks, and what is kept of a person for it."""
         access.check(request, "read:audiences")
-        return answer_of(name)
-
-    @router.get(
-        "/v1/audiences/{name}/members",
-        response_class=StreamingResponse,
-        responses={200: {"content": {NDJSON: {}, CSV: {}}}},
-    )
-    async def members(request: Request, name: str) -> StreamingResponse:
-        """Everybody in an audience: NDJSON, or CSV where Accept says so. Opportune-As-Of has the instant of each shard."""
-        access.check(request, "read:audiences")
-        answer_of(name)
-        times, parts = await shards.members(plan.numbers[name])
-        headers = {"Opportune-As-Of": ", ".join(f"{shard}={iso_text(max(at - 1, 0))}" for shard, at in times.items())}
-        as_csv = "text/csv" in request.headers.get("accept", "")
-        write = _csv if as_csv else _ndjson
-        head = b"profile_id,since,identifiers\r\n" if as_csv else b""
-        return StreamingResponse(_stream(parts, write, head), headers=headers, media_type=CSV if as_csv else NDJSON)
+        if name not in plan.numbers:
+            raise no_such_audience()
+        answer = answer_of(name, await listings.counts())
+        answer["definition"] = _definition(plan.audiences[plan.numbers[name]].condition)
+        told = report(plan)
+        answer["plan"] = {
+            "features": [msgspec.structs.asdict(one) for one in told.features if name in one.audiences],
+            "evaluated_at": [one.event for one in told.messages if name in one.audiences],
+        }
+        return written(answer)
 
     return router
 
 
-async def _stream(parts: Iterator[Rows], write: Callable[[Rows], bytes], head: bytes) -> AsyncIterator[bytes]:
-    if head:
-        yield head
-    for rows in parts:
-        yield write(rows)
-        # Look-ups come between two slices.
-        await asyncio.sleep(0)
-
-
-def _ndjson(rows: Rows) -> bytes:
-    lines = [
-        msgspec.json.encode({"profile_id": profile.hex(), "since": iso_text(since), "identifiers": identifiers})
-        for profile, since, identifiers in rows
-    ]
-    return b"\n".join(lines) + b"\n"
-
-
-def _csv(rows: Rows) -> bytes:
-    out = io.StringIO()
-    csv.writer(out).writerows((profile.hex(), iso_text(since), " ".join(names)) for profile, since, names in rows)
-    return out.getvalue().encode("utf-8", "surrogatepass")
+def _definition(condition: Condition) -> dict[str, Any]:
+    """A condition as sentences."""
+    told: dict[str, Any] = {"asks": sentence(condition)}
+    if isinstance(condition, All | AnyOf | Not):
+        told["parts"] = [_definition(part) for part in condition.conditions]
+    return told

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from flows.batch import LocalRecord
-from flows.identity.letters import Forward, Sent, encode
+from flows.identity.letters import Astray, Forward, Sent, encode
 from flows.identity.waiting import Waiting
 from opportune.errors import RejectedEvent
 from opportune.identity import ProfileId, shard_of
@@ -107,14 +107,20 @@ class Forwarding:
         else:
             self.refused += [(event.origin, RejectedEvent("merge_too_long")) for event in events]
 
+    def astray(self, letter: Astray) -> None:
+        """Events came back to the pointer of their strongest identifier, which is theirs to begin at again."""
+        self._arrive(letter.events, None)
+
     def arrive(self, letter: Forward, *, taken: bool = True) -> None:
         """Events of a profile that lives here came in; those that are not taken become dead letters."""
-        person = self.addressed(letter.to)
+        self._arrive(letter.events, self.addressed(letter.to), taken=taken)
+
+    def _arrive(self, came: Sequence[Sent], person: Person | None, *, taken: bool = True) -> None:
         compiled = self.actor.compiled
         refusals: list[tuple[int, RejectedEvent]] = []
-        values = [sent.value for sent in letter.events]
+        values = [sent.value for sent in came]
         events = compiled.event_type.decode_all(values, refusals, compiled.project.settings.event_bytes_max)
-        for sent, event in zip(letter.events, events, strict=True):
+        for sent, event in zip(came, events, strict=True):
             record = ForwardedRecord(sent.topic, sent.partition, sent.offset, sent.value, sent.hops)
             if event is None or sent.hops > HOPS_MAX:
                 self.refused.append((record, RejectedEvent("bad_mail", f"an event that was sent on {sent.hops} times")))
@@ -122,8 +128,11 @@ class Forwarding:
             if not taken:
                 self.refused.append((record, RejectedEvent("merge_too_long")))
                 continue
-            event.also = self.people.others(event)
-            event.person, event.at, event.arrival = person, sent.at, sent.arrival
+            if person is None:
+                event.person, event.also = self.people.find(event)
+            else:
+                event.person, event.also = person, self.people.others(event)
+            event.at, event.arrival = sent.at, sent.arrival
             event.origin, event.handler = record, compiled.action(event)
             self.arrived.append(event)
 

@@ -17,6 +17,7 @@ import msgspec
 
 from flows.identity.absorbed import with_salt_of
 from flows.identity.attached import Attached
+from flows.identity.forgetting import Forgetting
 from flows.identity.forwarding import Forwarding
 from flows.identity.letters import (
     LETTERS,
@@ -38,15 +39,16 @@ from flows.identity.letters import (
 )
 from flows.identity.limits import Limits, shortened
 from flows.identity.merging import absorb, forget_turns, freeze, leave, state_of, thaw
-from flows.identity.moves import Moves
 from flows.identity.notes import NO_ORIGIN, Notes, mark_of, origin_of
 from flows.identity.outgoing import Outgoing
 from flows.identity.parts import Parts
+from flows.identity.shortcuts import Shortcuts
 from flows.identity.waiting import Waiting
 from flows.mail import Piece
 from opportune.identity import digest_of, shard_of
 from opportune.people import Person
-from opportune.profile import ELSEWHERE, FROZEN, MOVED, Change, Profile, advance
+from opportune.profile import ELSEWHERE, FORGOTTEN, FROZEN, MOVED, Change, Profile, advance
+from state.outbox import OutboxMessage
 from state.store import Batch as Write
 
 if TYPE_CHECKING:
@@ -66,6 +68,7 @@ class Graph:
 
     Attributes:
         noted: profiles and events that brought identifiers which the profile is not known to have.
+        shortcuts: where events of identifiers go, as far as this process has seen.
     """
 
     def __init__(self, actor: Actor, shards: int) -> None:
@@ -81,9 +84,10 @@ class Graph:
         self.outgoing = Outgoing(actor.mailbox, self.parts, self.forwarding, shards)
         self.send = self.outgoing.send
         self.noted: list[tuple[Profile, Any]] = []
-        self.moves = Moves(actor.shard, shards, self.forwarding.addressed)
+        self.shortcuts = Shortcuts(actor.shard, shards)
         self.out: list[Change] = []
         self.write: Write = actor.store.batch()
+        self.forgetting = Forgetting(self)
         for kind in LETTERS:
             actor.mailbox.kinds[kind] = self._letter
         actor.mailbox.kinds["part"] = self._part
@@ -104,12 +108,14 @@ class Graph:
         self.actor.apply_events(events, self.out, self.forwarding.refused, self.write)
         self.end()
 
-    def save(self, write: Write) -> None:
-        """Everything that is to be said is said, and what changed beside the heads is in the write."""
+    def save(self, write: Write) -> list[OutboxMessage]:
+        """Everything that is to be said is said, and what changed beside the heads is in the write; returns more to send."""
         self.outgoing.end()
+        self.forgetting.expire()
         self.notes.save(write)
         self.waiting.save(write)
         self.attached.save(write)
+        return self.forgetting.save(write)
 
     def _letter(self, piece: Piece, _: Write) -> bool:
         self.handle(piece.kind, decode(piece.kind, piece.body))
@@ -123,18 +129,13 @@ class Graph:
 
     def profile(self, id_: bytes) -> Profile:
         """A profile of this shard, on the desk."""
-        self._load([id_])
+        self.actor.refresh.load([id_], self.out)
         return self.actor.desk.profiles[id_]
-
-    def _load(self, ids: list[bytes]) -> None:
-        """Puts profiles of this shard on the desk, as of the snapshots in force."""
-        self.actor.desk.load(ids)
-        self.actor.refresh.meet(ids, self.out)
 
     def handle(self, kind: str, letter: Letter) -> None:
         """Answers a letter: here if the profile lives here, else where it has gone; a frozen one lets it wait."""
         if kind == "forwards":
-            self._load([forward.to for forward in letter.forwards])
+            self.actor.refresh.load([forward.to for forward in letter.forwards], self.out)
             for forward in letter.forwards:
                 self.handle("forward", forward)
             return
@@ -149,28 +150,32 @@ class Graph:
         if kind == "claim":
             self._claim(letter.suit, take=letter.take)
         elif kind == "claims":
-            self._load([digest_of(suit.text) for suit in letter.suits])
+            self.actor.refresh.load([digest_of(suit.text) for suit in letter.suits], self.out)
             for suit in letter.suits:
                 self._claim(suit, take=False)
         elif kind == "grants":
             ids = [granted.to for granted in letter.granted]
-            self._load(ids)
+            self.actor.refresh.load(ids, self.out)
             self.notes.load(ids)
             for granted in letter.granted:
                 self._answer("granted", granted)
+        elif kind in self.forgetting.to_identifiers:
+            self.forgetting.to_identifiers[kind](letter)
         else:
             self._answer(kind, letter)
 
     def _answer(self, kind: str, letter: Letter) -> None:
         profile = self.profile(letter.to)
-        if profile.fate & MOVED:
+        if self.forgetting.is_gone(profile):
+            self.forgetting.answer(profile, kind, letter)
+        elif profile.fate & MOVED:
             assert profile.into is not None, "a moved profile says where to"
             self.send(replace(letter, to=profile.into))
-        elif profile.fate & FROZEN and kind not in ("accept", "refuse"):
+        elif profile.fate & FROZEN and kind not in ("accept", "refuse") and not self.forgetting.frees(kind, letter):
             self.waiting.park(profile.id, kind, encode(letter))
         else:
             self.actor.desk.touch(profile)
-            getattr(self, f"_{kind}")(profile, letter)
+            (self.forgetting.to_profiles.get(kind) or getattr(self, f"_{kind}"))(profile, letter)
 
     def suit(self, profile: Profile, text: str, origin: Origin, seen: bytes = b"") -> Suit:
         """A profile's claim on an identifier, which an event brought."""
@@ -218,8 +223,9 @@ class Graph:
     def _claim(self, suit: Suit, *, take: bool) -> None:
         """An identifier is claimed: it is free, or the claimer's, or changes hands, or its profile has to be met."""
         head = self.profile(digest_of(suit.text))
-        owner = head.founder if head.fate & ELSEWHERE else head.id if head.now or head.fate else None
-        mark = mark_of(suit.text)
+        if self.forgetting.withholds(head, suit):
+            return
+        owner, mark = self.forgetting.owner(head), mark_of(suit.text)
         turn, opposed = head.turns.get(mark, 0), False
         if owner not in (None, suit.claimer):
             opposed = self.limits.excluded(self.limits.strong_of(head), suit.strong)
@@ -235,7 +241,8 @@ class Graph:
             head.fate |= ELSEWHERE
             head.founder = owner = suit.claimer
             head.strong = shortened(suit.strong)
-            self.moves.belongs(head.id, suit.claimer)
+            if not head.fate & FORGOTTEN:
+                self.shortcuts.move(head.id, suit.claimer)
         if owner == suit.claimer:
             granted = Granted(suit.claimer, suit.text, turn, opposed and not take, suit.origin)
             self.outgoing.gather(suit.claimer, Grants, granted)
@@ -255,7 +262,7 @@ class Graph:
         if letter.turn:
             profile.turns = {**profile.turns, mark: letter.turn}
         if text not in profile.identifiers:
-            self._has(profile, [*profile.identifiers, text])
+            self.actor.refresh.rename(profile, [*profile.identifiers, text], self.out)
             self._tell(profile, "attached", text, letter.origin)
             self.notes.bring(profile.id, text, letter.origin)
 
@@ -267,16 +274,10 @@ class Graph:
         profile.turns = {**profile.turns, mark: letter.turn}
         forget_turns(profile)
         if text in profile.identifiers:
-            self._has(profile, [other for other in profile.identifiers if other != text])
+            self.actor.refresh.rename(profile, [other for other in profile.identifiers if other != text], self.out)
             self.actor.on_lost(text)
             self._tell(profile, "lost", text)
             self.notes.drop(profile.id, text)
-
-    def _has(self, profile: Profile, identifiers: list[str]) -> None:
-        """The profile has other identifiers than before: rows of the warehouse come and go with them."""
-        self.attached.follow(profile.id, profile.identifiers, identifiers)
-        profile.identifiers = identifiers
-        self.actor.refresh.belong(profile, self.out)
 
     def _meet(self, profile: Profile, letter: Meet) -> None:
         suit, strong = letter.suit, self.limits.strong(profile.identifiers)
@@ -307,7 +308,7 @@ class Graph:
         self.attached.follow(profile.id, before, profile.identifiers)
         if shard_of(state.profile, self.shards) == actor.shard:
             profile.absorbed = with_salt_of(state.profile, profile.absorbed, state.absorbed)
-        self.notes.join(profile.id, state.history)
+        self.notes.join(profile.id, state.profile, state.history)
         self._tell(profile, "merged", state.profile.hex(), letter.suit.origin)
         actor.counts["profiles"] -= 1
         if letter.suit.text in profile.pending:
@@ -319,8 +320,9 @@ class Graph:
         self.attached.follow(profile.id, profile.identifiers, [])
         leave(profile, letter.winner, letter.now, self.actor.desk, self.write, self.out)
         if not profile.fate & ELSEWHERE:
-            self.moves.belongs(profile.id, letter.winner)
-        self.moves.merge(profile.id, letter.winner)
+            self.shortcuts.move(profile.id, letter.winner)
+        self.shortcuts.merge(profile.id, letter.winner)
+        self.forgetting.leave(profile)
         self.notes.forget(profile.id)
         here = shard_of(letter.winner, self.shards) == self.actor.shard
         for kind, body in self.waiting.release(profile.id):
@@ -335,7 +337,6 @@ class Graph:
 
     def _refuse(self, profile: Profile, letter: Refuse) -> None:
         thaw(profile)
-        # A snapshot may have come into force meanwhile, which changes nothing of a frozen profile.
         self.actor.refresh.belong(profile, self.out, whatever=True)
         self._oppose(profile, letter.other, letter.suit, claiming=letter.claiming)
         for kind, body in self.waiting.release(profile.id):
@@ -372,6 +373,8 @@ class Graph:
             recalled: when hashes were used.
         """
         person = events[0].person
+        if profile.fate & FORGOTTEN and self.forgetting.returning.sift(profile, events):
+            return True
         if profile.fate & ELSEWHERE and not person.addressed:
             to = profile.founder
         elif profile.fate & FROZEN:
@@ -390,6 +393,6 @@ class Graph:
         assert to is not None, "a pointer says where to"
         person.known = True
         if not person.addressed:
-            self.moves.belongs(person.id, to)
+            self.shortcuts.move(person.id, to)
         self.forwarding.send_on(to, events)
         return True

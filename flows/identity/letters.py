@@ -197,11 +197,72 @@ class Forwards(_Body, array_like=True, frozen=True, gc=False):
     forwards: list[Forward]
 
 
+class Erase(_Body, array_like=True, frozen=True, gc=False):
+    """To a profile: it is to be forgotten.
+
+    Args:
+        to: the profile.
+        request: that asked for it.
+        asked: the digest of the request that led here; empty where a merge under way did.
+        until: events that arrived up to it are part of what is forgotten, milliseconds.
+        thaw: the profile has offered itself to one that was forgotten: it waits for nothing else.
+    """
+
+    to: bytes
+    request: str
+    asked: bytes
+    until: int
+    thaw: bool
+
+
+class Vanish(_Body, array_like=True, frozen=True, gc=False):
+    """To an identifier (``to`` is its digest): the profile that had it was forgotten.
+
+    Args:
+        to: where the pointer is; with an empty text a profile that had merged into the forgotten one.
+        text: the identifier.
+        turn: how often it had changed hands as far as that profile knew.
+        until: as in ``Forgotten`` of flows.control.
+        profile: that was forgotten.
+    """
+
+    to: bytes
+    text: str
+    turn: int
+    until: int
+    profile: bytes
+
+
+class Withheld(_Body, array_like=True, frozen=True, gc=False):
+    """To the claimer: who had the identifier was forgotten after the claim arose; a newer event may claim it again."""
+
+    to: bytes
+    text: str
+
+
+class Resume(_Body, array_like=True, frozen=True, gc=False):
+    """To a frozen profile: the one that it waits for was forgotten before they met; it goes on by itself."""
+
+    to: bytes
+    suit: Suit
+    claiming: bool
+
+
+class Astray(_Body, array_like=True, frozen=True, gc=False):
+    """To an identifier (``to`` is its digest): events that came to a forgotten profile and are newer than it."""
+
+    to: bytes
+    events: list[Sent]
+
+
 Letter: TypeAlias = Any
 """One of the bodies."""
 LETTERS: dict[str, type[Any]] = {
     kind.__name__.lower(): kind
-    for kind in (Claim, Claims, Granted, Grants, Lost, Meet, Offer, Accept, Refuse, Conflict, Forward, Forwards)
+    for kind in (
+        *(Claim, Claims, Granted, Grants, Lost, Meet, Offer, Accept, Refuse, Conflict, Forward, Forwards),
+        *(Erase, Vanish, Withheld, Resume, Astray),
+    )
 }
 """By the kind of mail."""
 T = TypeVar("T")

@@ -19,7 +19,7 @@ from flows.identity.notes import mark_of
 from opportune.audiences.merge import merge_group
 from opportune.audiences.plan import TRAITS, Plan
 from opportune.decode import decode_traits, encode_traits
-from opportune.profile import ELSEWHERE, FROZEN, MOVED, NEVER, Change, Evaluate, Profile, advance
+from opportune.profile import ELSEWHERE, FORGOTTEN, FROZEN, MOVED, NEVER, Change, Evaluate, Profile, advance
 from state.keys import pack_timer
 from state.store import Batch as Write
 
@@ -145,7 +145,7 @@ def leave(profile: Profile, winner: bytes, now: int, desk: Desk, write: Write, o
         write.delete(profile.id + suffix, desk.family)
     profile.groups.clear()
     profile.dirty.clear()
-    profile.fate = MOVED | (profile.fate & ELSEWHERE)
+    profile.fate = MOVED | (profile.fate & (ELSEWHERE | FORGOTTEN))
     profile.into = winner
     profile.now, profile.timer, profile.due, profile.dues = now, 0, NEVER, {}
     profile.members, profile.pending = set(), []

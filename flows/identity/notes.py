@@ -2,7 +2,7 @@
 
 Owns: one value a profile in the profiles family, behind its id: ``0xFFFE`` its history (``History``, MessagePack).
 Invariants: what is changed here is written by the batch that changed it; a history has an upper bound (HISTORY_BYTES, the
-same again for ORIGINS_BYTES, and SETTLED_MAX numbers), whatever a sender does.
+same again for ORIGINS_BYTES, SETTLED_MAX numbers and MERGED_MAX ids), whatever a sender does.
 Not here: mail that waits (flows.identity.waiting), what the mail says (flows.identity.letters), features (flows.desk).
 """
 
@@ -30,6 +30,7 @@ TOLD_ALL = 8
 FEW = 8
 """So many entries are within bounds however long their texts are."""
 SETTLED_MAX = 128
+MERGED_MAX = 256
 MESSAGE_CHARS = 64
 NO_ORIGIN = Origin(0, "", "")
 
@@ -43,6 +44,7 @@ class History(msgspec.Struct, array_like=True):
         came: the event that brought each identifier, by ``mark_of`` it.
         settled: of identifiers that stay with others, whatever is claimed: the last, by ``mark_of`` them.
         opposed: how often a claim ended so.
+        merged: the profiles that became part of it, the last of them: whoever forgets it forgets them.
     """
 
     last: list[tuple[int, str, str, str, str]] = []
@@ -50,6 +52,7 @@ class History(msgspec.Struct, array_like=True):
     came: dict[int, Origin] = {}
     settled: list[int] = []
     opposed: int = 0
+    merged: list[bytes] = []
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -96,9 +99,9 @@ class Notes:
         for profile, value in zip(lacking, values, strict=True):
             self._history[profile] = History() if value is None else decode_history(value)
 
-    def found(self, profile: bytes, event: Any) -> None:
-        """Notes the event that founded a profile, which has no history yet."""
-        self._history[profile] = History(came={salt_of(profile): origin_of(event)})
+    def found(self, profile: bytes, text: str, event: Any) -> None:
+        """Notes the event that founded a profile, which has no history yet, and by which identifier."""
+        self._history[profile] = History(came={mark_of(text): origin_of(event)})
         self._changed.add(profile)
 
     def tell(self, profile: bytes, now: int, word: str, about: str, origin: Origin = NO_ORIGIN) -> None:
@@ -137,7 +140,7 @@ class Notes:
         history.opposed += 1
         self._changed.add(profile)
 
-    def join(self, winner: bytes, theirs: bytes) -> None:
+    def join(self, winner: bytes, loser: bytes, theirs: bytes) -> None:
         """Puts the history of another profile, as ``encoded``, into the winner's."""
         ours, other = self.history(winner), decode_history(theirs)
         ours.last = sorted([*ours.last, *other.last])
@@ -146,6 +149,7 @@ class Notes:
         ours.came = {**other.came, **ours.came}
         ours.settled = [*other.settled, *ours.settled][-SETTLED_MAX:]
         ours.opposed += other.opposed
+        ours.merged = [*other.merged, *ours.merged, loser][-MERGED_MAX:]
         _shorten(ours)
         _shorten_origins(ours.came)
         self._changed.add(winner)

@@ -15,11 +15,12 @@ from struct import Struct
 
 import msgspec
 
-from flows.identity.attached import FIRST as ATTACHED_FIRST
 from opportune.errors import RejectedEvent
 from state.store import Batch, Store
 
 PART_BYTES = 400_000
+KEY_BYTES = 8
+"""Longer keys of the family are those of flows.identity.suppression."""
 _key = Struct(">II").pack
 
 
@@ -48,7 +49,9 @@ class Parts:
         self._family = store.family("identifiers")
         self._part_bytes = part_bytes
         self._come: dict[int, list[bytes]] = {}
-        for key, value in store.scan("identifiers", b"", ATTACHED_FIRST):
+        for key, value in store.scan("identifiers"):
+            if len(key) != KEY_BYTES:
+                continue
             self._come.setdefault(int.from_bytes(key[:4], "big"), []).append(value)
 
     def cut(self, kind: str, body: bytes) -> Iterator[tuple[str, bytes]]:

@@ -19,6 +19,7 @@ from msgspec import UNSET
 from opportune.audiences import explain_general as generally
 from opportune.audiences import predicate as predicates
 from opportune.audiences.durations import duration_text
+from opportune.audiences.explain_events import INSTANTS_SHOWN, times_text
 from opportune.audiences.explained import Explained, Explanation, Value
 from opportune.audiences.operands import operands_of
 from opportune.audiences.plan import Plan
@@ -44,7 +45,6 @@ from opportune.profile import NEVER
 
 CHANGES_LOOKED_AT_MAX = 10_000
 """Instants at which some part may change that are looked at for the next change of the whole."""
-INSTANTS_SHOWN = 20
 
 
 class PersonState(msgspec.Struct):
@@ -202,7 +202,7 @@ def _event(explainer: Explainer, condition: EventCondition, now_ms: int) -> Expl
     if instants:
         shown = instants[-INSTANTS_SHOWN:]
         found.instants = [iso_text(instant) for instant in shown]
-        found.saw += f", {'the newest ' if len(shown) < len(instants) or more else ''}at {_times(shown, now_ms)}"
+        found.saw += f", {'the newest ' if len(shown) < len(instants) or more else ''}at {times_text(shown, now_ms)}"
     if not found.holds:
         found.missing = _lacking(table, count, condition, explainer.next_change(condition, now_ms))
     return found
@@ -224,13 +224,6 @@ def _lacking(table: Steps, count: int, condition: EventCondition, changes_ms: in
     if changes_ms is not None:
         parts.append(f"nothing more until {iso_text(changes_ms)}")
     return " or ".join(parts) or "it cannot hold any more"
-
-
-def _times(instants: Sequence[int], now_ms: int) -> str:
-    """Instants in a line: without the date where it is today's."""
-    today = iso_text(now_ms)[:10]
-    texts = [iso_text(instant) for instant in instants]
-    return ", ".join(text[11:-1].removesuffix(".000") if text.startswith(today) else text for text in texts)
 
 
 def _trait_value(explainer: Explainer, condition: TraitCondition, now_ms: int) -> Value:

@@ -13,6 +13,7 @@ from typing import Any as Anything
 
 from msgspec import UNSET
 
+from opportune.audiences import explain_events
 from opportune.audiences import predicate as predicates
 from opportune.audiences.explained import Explained, Value
 from opportune.audiences.operands import operands_of, referring
@@ -65,6 +66,13 @@ def compared(explainer: Explainer, condition: Compared, now_ms: int) -> Explaine
     found = Explained(sentence(condition), compared_value(explainer, condition, now_ms).holds, kind)
     found.value = None if value is UNSET else value
     found.saw = _literal(value)
+    asked = subject(condition)
+    if isinstance(asked, AggregateValue):
+        kind, cell = _kept(explainer, asked)
+        around = _around(explainer, asked.window.kind, asked.window.timezone, now_ms)[0]
+        instants = explain_events.instants_of(kind, cell, now_ms, around)
+        found.instants = [iso_text(instant) for instant in instants[-explain_events.INSTANTS_SHOWN :]]
+        found.saw += explain_events.aggregate_text(kind, instants, now_ms)
     _approximate(explainer, found, subject(condition))
     for operand in operands_of(condition.predicate):
         found.saw += f"; {value_text(operand)}: {_literal(of_person(explainer, operand, now_ms)[0])}"
@@ -153,10 +161,13 @@ def pattern(explainer: Explainer, condition: Pattern, now_ms: int) -> Explained:
     if isinstance(condition, NearCondition):
         cell = _kept(explainer, condition)[1]
         found.saw = f"the newest position is of {iso_text(cell[2])}" if cell else "no position"
-    elif isinstance(condition, SequenceCondition):
-        found.saw = "all of its steps, in order" if holds else "not all of its steps in order"
     else:
-        found.saw = "nothing followed in time" if holds else "nothing that waits, or not yet for long enough"
+        keeping, cell = _kept(explainer, condition)
+        around = _around(explainer, condition.window.kind, condition.window.timezone, now_ms)[0]
+        if isinstance(condition, SequenceCondition):
+            found.saw = explain_events.sequence_text(keeping, condition, cell, now_ms, around)
+        else:
+            found.saw = explain_events.absence_text(keeping, condition, cell, now_ms, around)
     _approximate(explainer, found, condition)
     if not holds:
         found.missing = {"sequence": "the steps, in order", "absent": "that it goes on like this"}.get(

@@ -364,6 +364,7 @@ class Table(msgspec.Struct, frozen=True):
         incremental: None: every refresh reads all rows.
         normalise, region: how the namespace writes its values; see ``opportune.identifiers.Namespace``.
         blocked: the values that stand for nobody; see ``opportune.identifiers.IdentitySettings``.
+        indexes: columns by whose values the API finds rows.
     """
 
     name: str
@@ -379,6 +380,7 @@ class Table(msgspec.Struct, frozen=True):
     normalise: Normalise = "text"
     region: str | None = None
     blocked: tuple[str, ...] = BLOCKED
+    indexes: tuple[str, ...] = ()
 
 
 def meaning(node: Condition) -> Condition:

@@ -159,7 +159,8 @@ def literal(value: object, *, instants: bool = False) -> str:
     if isinstance(value, int) and instants:
         return iso_text(value)
     if isinstance(value, int | Decimal):
-        return format(value, "f") if isinstance(value, Decimal) else str(value)
+        digits = format(value, "f") if isinstance(value, Decimal) else str(value)
+        return digits.rstrip("0").rstrip(".") if "." in digits else digits
     if isinstance(value, str):
         plain = value.replace(" ", "").replace("-", "").replace("_", "").isalpha()
         return value if plain and value not in ("true", "false", "null") else f'"{value}"'

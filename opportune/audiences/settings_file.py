@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import msgspec
 
 from opportune.audiences.diagnostics import Report, quoted
-from opportune.audiences.durations import DURATION_MS_MAX, HOUR_MS, MINUTE_MS, SECOND_MS, YEAR_MS
+from opportune.audiences.durations import DAY_MS, DURATION_MS_MAX, HOUR_MS, MINUTE_MS, SECOND_MS, YEAR_MS
 from opportune.audiences.fields import (
     Fields,
     Reader,
@@ -29,7 +29,7 @@ from opportune.audiences.fields import (
     text_of,
 )
 from opportune.audiences.yaml_tree import MappingNode, Node, ScalarNode, SequenceNode
-from opportune.settings import Clock, Dedupe, Kafka, Poison, Settings, State, Topics
+from opportune.settings import Clock, Dedupe, Erasure, Kafka, Poison, Settings, State, Topics
 
 S = TypeVar("S")
 Keys = Mapping[str, tuple[str, Reader[Any]]]
@@ -63,6 +63,7 @@ def _project(node: Node, report: Report) -> tuple[str, Settings]:
     sections: dict[str, Callable[[Node, str, Report], object | None]] = {
         "clock": lambda node, what, report: _section(node, what, CLOCK, Clock, report),
         "dedupe": lambda node, what, report: _section(node, what, DEDUPE, Dedupe, report),
+        "erasure": lambda node, what, report: _section(node, what, ERASURE, Erasure, report),
         "kafka": lambda node, what, report: _section(node, what, KAFKA, Kafka, report),
         "topics": _topics,
         "state": lambda node, what, report: _section(node, what, STATE, State, report),
@@ -216,6 +217,7 @@ CLOCK: Keys = {
     "skew": ("skew_ms", duration(1, MINUTE_MS)),
 }
 DEDUPE: Keys = {"period": ("period_ms", duration(1, YEAR_MS))}
+ERASURE: Keys = {"remember": ("remember_ms", duration(DAY_MS, DURATION_MS_MAX))}
 KAFKA: Keys = {"bootstrap_servers": ("bootstrap_servers", _servers), "properties": ("properties", _properties)}
 TOPICS: Keys = {
     "events": ("events", _event_topics),

@@ -15,18 +15,17 @@ import msgspec
 from opportune.audiences.diagnostics import Report, Unreadable, listed, printable, quoted
 from opportune.audiences.durations import SECOND_MS, YEAR_MS
 from opportune.audiences.events_file import type_of
-from opportune.audiences.fields import Fields, duration, fields_of, mapping_of, text_of
+from opportune.audiences.fields import Fields, duration, fields_of, kind, mapping_of, text_of
 from opportune.audiences.schema import Guard, Incremental, Span, Table, ValueType
 from opportune.audiences.source_file import read_guard, read_incremental, read_source
-from opportune.audiences.yaml_tree import Node
+from opportune.audiences.yaml_tree import Node, SequenceNode
 from opportune.errors import DefinitionError
 from opportune.identifiers import USER_ID, IdentitySettings, Namespace
 
 ColumnsOf: TypeAlias = Callable[[Table, Path], Mapping[str, ValueType]]
 """The columns of a table's file with their types; raises DefinitionError."""
 
-TABLE_KEYS = ("source", "key", "namespace", "columns", "order_by", "refresh", "guard", "incremental")
-LATER_KEYS = ("indexes",)
+TABLE_KEYS = ("source", "key", "namespace", "columns", "order_by", "refresh", "guard", "incremental", "indexes")
 ONLY_WHEN_ASKED = "manual"
 
 
@@ -145,7 +144,7 @@ def _table(name: str, span: Span, node: Node, identity: IdentitySettings, report
     if not name.strip() or "." in name:
         report.error(span, f"{quoted(name)} cannot be a table's name", "use letters, digits and `_`")
         return None
-    fields = fields_of(node, what, TABLE_KEYS, report, later=LATER_KEYS, required=("source", "key"))
+    fields = fields_of(node, what, TABLE_KEYS, report, required=("source", "key"))
     if fields is None:
         return None
     given = fields.get("source")
@@ -177,6 +176,7 @@ def _table(name: str, span: Span, node: Node, identity: IdentitySettings, report
         namespace.normalise,
         namespace.region,
         identity.blocked,
+        _indexes(fields, report),
     )
 
 
@@ -204,6 +204,23 @@ def _incremental(fields: Fields, order_by: str | None, report: Report) -> Increm
 def _text(fields: Fields, key: str, report: Report) -> str | None:
     node = fields.get(key)
     return text_of(node, quoted(key), report) if node is not None else None
+
+
+def _indexes(fields: Fields, report: Report) -> tuple[str, ...]:
+    node = fields.get("indexes")
+    if node is None:
+        return ()
+    if not isinstance(node, SequenceNode):
+        report.error(node.span, f"`indexes` is a list of columns, not {kind(node)}", "for example `[country]`")
+        return ()
+    names: list[str] = []
+    for item in node.items:
+        name = text_of(item, "a column of `indexes`", report)
+        if name is not None and name in names:
+            report.error(item.span, f"the column {quoted(name)} is there twice")
+        elif name is not None:
+            names.append(name)
+    return tuple(names)
 
 
 def _columns(fields: Fields, report: Report) -> dict[str, ValueType] | None:
@@ -236,7 +253,7 @@ def _in_file(
             else:
                 report.error(span, message)
         return None
-    for column in (table.key, *extra_columns(table), *table.columns):
+    for column in (table.key, *extra_columns(table), *table.columns, *table.indexes):
         if column not in columns:
             hint = report.did_you_mean(column, columns, f"its columns: {listed(sorted(columns))}")
             report.error(span, f"the file of the table {quoted(table.name)} has no column {quoted(column)}", hint)

@@ -15,8 +15,6 @@ import click
 
 from opportune.errors import ConfigurationError
 
-BACKLOG = 2_048
-"""Clients open many connections at once; a short queue stalls them for a second."""
 SWITCH_S = 0.0005
 """For so long at most the event loop keeps the interpreter from the thread that takes Kafka's words. With Python's 5 ms each
 of them may wait for so long: the collector took a third less, and single events a tenth longer."""
@@ -60,14 +58,15 @@ def serve(
 ) -> None:
     """Serve the project in DIR over HTTP until SIGTERM or Ctrl-C."""
     # Imported late: neither the web nor Kafka is needed for --help.
-    import uvicorn
-
     from api.app import make_app
+    from api.changes.service import Changes
     from api.collector.producer import EventProducer
     from api.keys import KEY_FILE, Keyring
+    from api.server import serve_http
     from api.settings import ServeSettings
     from api.shards import Shards
-    from flows.kafka_config import producer_config
+    from flows.erasure_log import ErasureLog
+    from flows.kafka_config import admin_config, consumer_config, producer_config
     from flows.logs import configure
     from flows.snapshots import TableSnapshots
     from flows.worker import Options, load, state_directory
@@ -81,7 +80,7 @@ def serve(
     keyring = Keyring(key_file or directory / KEY_FILE)
     refuse_open_door(host, keyring.guarded)
     settings = ServeSettings(request_bytes_max=request_bytes_max, ride_ms=round(ride * 1000))
-    producer, shards = None, None
+    producer, shards, changes, erasures = None, None, None, None
     if only != "lookups":
         topic = project.settings.topics.events[0]
         producer = EventProducer(producer_config(project.settings.kafka), topic, settings)
@@ -91,21 +90,13 @@ def serve(
         count = project.settings.state.shards
         tables = TableSnapshots(project, compiled.plan, place, count, wall_clock_ms)
         shards = Shards(compiled, place, tables.open, settings, wall_clock_ms)
-    config = uvicorn.Config(
-        make_app(settings, keyring, producer, shards),
-        host=host,
-        port=port,
-        loop="uvloop",
-        http="httptools",
-        backlog=BACKLOG,
-        # Addresses hold identifiers and write keys: no line for each request.
-        access_log=False,
-        log_level=log_level.lower(),
-        server_header=False,
-    )
-    server = uvicorn.Server(config)
-    server.run(None if descriptor is None else [socket.socket(fileno=descriptor)])
-    if not server.started:
+        kafka, topic = project.settings.kafka, project.settings.topics.memberships
+        changes = Changes(consumer_config(kafka), admin_config(kafka), topic, wall_clock_ms)
+        erasures = ErasureLog(project.settings, wall_clock_ms)
+    app = make_app(settings, keyring, producer, shards, changes=changes, erasures=erasures)
+    on_stop = changes.stop_readers if changes is not None else lambda: None
+    sockets = None if descriptor is None else [socket.socket(fileno=descriptor)]
+    if not serve_http(app, host, port, log_level.lower(), on_stop, sockets):
         sys.exit(1)
 
 

@@ -10,7 +10,7 @@ Not here: which events are steps (the generated code tests their ``where``).
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from typing import Any
 
@@ -23,6 +23,7 @@ from opportune.profile import NEVER
 
 KEYS_SWEPT = 64
 """Values of ``by`` that the window has left are let go whenever this many came new."""
+FIRSTS_LOOKED_AT = 100
 SCANNED_MAX = 32
 """With more entries than this, all steps are looked for in one pass."""
 
@@ -126,15 +127,59 @@ class Sequence:
             return False, NEVER
         return True, end if end != NEVER or self.ever else newest + self.windowed.ms
 
+    def furthest(self, cell: list[Any], now: int, around: Any) -> tuple[Code | None, list[int]]:
+        """For people: the longest beginning of the sequence inside the window, of which value of ``by`` and at which instants.
+
+        Of several the latest one; of very many entries only the newest first steps are looked at.
+        """
+        start, _ = self.windowed.start(now, around)
+        best: tuple[int, int, str] = (0, 0, "")
+        found: tuple[Code | None, list[int]] = None, []
+        for key, (times, masks) in cell[0].items() if cell else ():
+            firsts = [place for place in range(first_inside(times, start), len(times)) if masks[place] & 1]
+            for first in firsts[-FIRSTS_LOOKED_AT:]:
+                reached = self._reached(times, masks, first)
+                if (len(reached), reached[0], repr(key)) > best:
+                    best, found = (len(reached), reached[0], repr(key)), (key, reached)
+        return found
+
+    def _reached(self, times: list[int], masks: list[int], first: int) -> list[int]:
+        """The instants of the steps that follow a first event, each the earliest that can be."""
+        reached, place = [times[first]], first
+        for step in range(1, self.steps):
+            place = bisect_left(times, reached[-1] + self.step_ms, place)
+            while place < len(times) and not masks[place] >> step & 1:
+                place += 1
+            if place == len(times) or (self.span_ms is not None and times[place] - times[first] >= self.span_ms):
+                break
+            reached.append(times[place])
+        return reached
+
     def _latest(self, rows: list[list[int]], at: int) -> int | None:
         """The latest instant, from a place on, with which a sequence begins; None where there is none."""
         times, masks = rows
         if len(times) - at > SCANNED_MAX:
-            return self._latest_of_many(times, masks, at)
+            return (
+                self._latest_of_many(times, masks, at) if self.span_ms is not None else self._backward(times, masks, at)
+            )
         for first in range(len(times) - 1, at - 1, -1):
             if masks[first] & 1 and self._follows(times, masks, first):
                 return times[first]
         return None
+
+    def _backward(self, times: list[int], masks: list[int], at: int) -> int | None:
+        """As ``_latest`` without a span: the latest event for each step, from the last one on, leaves most room before it."""
+        place, until = len(times), NEVER
+        for step in range(self.steps - 1, -1, -1):
+            bit = 1 << step
+            place = bisect_right(times, until, at, place)
+            while place > at and not masks[place - 1] & bit:
+                place -= 1
+            if place == at:
+                return None
+            place -= 1
+            until = times[place] - self.step_ms
+        return times[place]
 
     def _latest_of_many(self, times: list[int], masks: list[int], at: int) -> int | None:
         """As ``_latest``, in a time that grows with the entries and not with their square.

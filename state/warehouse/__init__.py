@@ -1,6 +1,7 @@
 """Warehouse tables: snapshots of what the warehouse knows, looked up by profile id."""
 
 from state.warehouse.belonging import keys_of, rows_of
+from state.warehouse.collection import Collection
 from state.warehouse.columns_known import columns_or_kept
 from state.warehouse.comparison import Comparison, comparison_of
 from state.warehouse.differences import Difference, Figures, difference, figures
@@ -15,6 +16,7 @@ from state.warehouse.values import Value
 
 __all__ = [
     "VERSION_DIGITS",
+    "Collection",
     "Comparison",
     "Difference",
     "Figures",

@@ -32,8 +32,9 @@ def rows_of(tables: Sequence[WarehouseTable], profiles: Sequence[Profile]) -> Se
     parts = []
     for table in tables:
         rows = table.lookup(ids)
-        if several:
-            _look_further(table, profiles, several, rows)
+        further = several + _renewed(table, profiles, rows) if None in rows else several
+        if further:
+            _look_further(table, profiles, further, rows)
         parts.append(rows)
     return parts[0] if len(parts) == 1 else list(zip(*parts, strict=True))
 
@@ -47,6 +48,19 @@ def keys_of(table: WarehouseTable, profile: Profile) -> list[str]:
     return [text for text, row in zip(texts, rows, strict=True) if row is not None]
 
 
+def _renewed(table: WarehouseTable, profiles: Sequence[Profile], rows: list[Any]) -> list[int]:
+    """Those without a row whose one identifier founded a profile before: their id is not its digest."""
+    prefix = f"{table.namespace}:"
+    return [
+        at
+        for at, (profile, row) in enumerate(zip(profiles, rows, strict=True))
+        if row is None
+        and len(profile.identifiers) == 1
+        and profile.identifiers[0].startswith(prefix)
+        and digest_of(profile.identifiers[0]) != profile.id
+    ]
+
+
 def _look_further(table: WarehouseTable, profiles: Sequence[Profile], several: list[int], rows: list[Any]) -> None:
     """Puts the rows of people in place who have more identifiers than the one that founded them, or not that one."""
     digests: list[bytes] = []
@@ -54,8 +68,8 @@ def _look_further(table: WarehouseTable, profiles: Sequence[Profile], several: l
     for at in several:
         profile = profiles[at]
         texts = _candidates(table, profile)
-        founding = not profile.fate & ELSEWHERE and profile.identifiers[:1]
-        if founding and texts == founding:
+        founding = profile.identifiers[:1]
+        if texts == founding and not profile.fate & ELSEWHERE and len(profile.identifiers) > 1 and rows[at] is not None:
             continue
         rows[at] = None
         wanted.append((at, len(texts)))

@@ -31,6 +31,7 @@ from state.warehouse.guard import objection
 from state.warehouse.incremental import Base, is_due
 from state.warehouse.loading import prepare
 from state.warehouse.manifest import ROWS, Manifest, checksum, read_manifest, verify, write_manifest
+from state.warehouse.secondary import build_indexes
 from state.warehouse.secrets import masked
 from state.warehouse.shelf import Last, Outcome, Shelf
 from state.warehouse.snapshot import open_snapshot
@@ -147,6 +148,7 @@ class Refresher:
                 return done
             if done.outcome == "unchanged":
                 return self._read_on(written, dry_run=dry_run) if not done.manifest.held else done
+            build_indexes(new, self.table.indexes)
             self.on_point("before_publish")
             self.shelf.publish(new, done.manifest)
             self.on_point("published")

@@ -50,15 +50,15 @@ class Written(NamedTuple):
 
 
 def kept_columns(table: Table, used: list[str]) -> dict[str, ValueType | None]:
-    """The columns that a snapshot keeps: those that definitions use and those that warehouse.yml declares.
+    """The columns that a snapshot keeps: those that definitions use and those that warehouse.yml declares or indexes.
 
     Not those that say when a row was written: they change with every row that is written as it was.
     """
     declared = set(table.columns)
     if table.incremental is not None:
         declared -= {table.incremental.column, table.incremental.deleted}
-    names = sorted({*used, *declared} - {table.key})
-    names += [table.key] if table.key in used else []
+    names = sorted({*used, *declared, *table.indexes} - {table.key})
+    names += [table.key] if table.key in (*used, *table.indexes) else []
     return {name: table.columns.get(name) for name in names}
 
 
@@ -71,6 +71,8 @@ def definition_of(table: Table, kept: dict[str, ValueType | None]) -> str:
     if table.namespace != NAMESPACES[0]:
         # Their snapshots say which namespace it is, so that rows are found by identifiers that did not found a profile.
         decides = (*decides, table.normalise, table.region)
+    if table.indexes:
+        decides = (*decides, sorted(table.indexes))
     return fingerprint(decides)
 
 

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from click.testing import CliRunner
 
@@ -138,7 +139,7 @@ def test_an_empty_table_is_held_back_and_a_broken_one_changes_nothing(shop: Shop
     shop.wait(lambda: shop.members("free") == ids(PEOPLE[1:]), "the source is back")
 
 
-@pytest.mark.parametrize("point", ["in_refresh:1", "in_refresh:3", "in_refresh:6"])
+@pytest.mark.parametrize("point", ["in_comparison:2", "in_refresh:1", "in_refresh:3", "in_refresh:6"])
 def test_a_job_that_is_killed_half_way_goes_on(shop: Shop, point: str) -> None:
     """Killed while people are switched: everybody is, once."""
     assert shop.job.terminate()[0] == 0
@@ -178,3 +179,31 @@ def test_what_diff_tells_is_what_happens(shop: Shop) -> None:
     shop.wait(lambda: len(shop.news) >= before + told[0].total(), "all of it has come")
     assert shop.members("free_counted") == set()
     assert Counter((one.audience, one.change) for one in shop.news[before:] if one.cause == "attribute") == told[0]
+
+
+def test_a_table_that_never_changes_leaves_nothing_behind(shop: Shop) -> None:
+    """Refreshed every second or two: no change is told, and no file, descriptor or memory stays. bench.soak takes longer."""
+    ends: set[int] = set()
+
+    def refreshed(times: int) -> bool:
+        last = shop.job.status().get("warehouse", {}).get("customers", {}).get("last")
+        if last is not None:
+            assert last["outcome"] in ("published", "unchanged"), last
+            ends.add(last["at_ms"])
+        return len(ends) >= times
+
+    def looked() -> tuple[list[str], int, int, int]:
+        worker = psutil.Process(shop.job.worker())
+        shelf = shop.job.state / "warehouse" / "customers"
+        names = sorted(path.name for path in shelf.iterdir() if not path.name.startswith("new-"))
+        return names, len(shop.news), worker.num_fds(), worker.memory_info().rss
+
+    shop.wait(lambda: refreshed(3), "the first refreshes are done", 120)
+    names, news, descriptors, resident = looked()
+    shop.wait(lambda: refreshed(11), "more of them are done", 180)
+    after = looked()
+    assert after[:2] == (names, news)
+    assert after[2] <= descriptors + 2, (
+        "the broker's client opens a connection now and then, a leak would be one a refresh"
+    )
+    assert after[3] < resident + (16 << 20)

@@ -13,6 +13,7 @@ from opportune.audiences.loader import load_project
 from opportune.project import Project
 from state.warehouse import WarehouseTable
 from tests import oracle
+from tests.language import work
 from tests.language.coverage import pinned, sentences, without_story
 from tests.language.kinds import KNOWN, kinds, pending
 from tests.language.stories import Story, instant_of, stories, write_rows
@@ -20,6 +21,7 @@ from tests.oracle.engine import told, warehouse
 
 STORIES = list(stories())
 PENDING = pending()
+WORK = work.read()
 
 
 def name(story: Story) -> str:
@@ -50,6 +52,20 @@ def test_engine(story: Story, tmp_path: Path) -> None:
     assert story.tell(told(result.changes)) == story.expected()
     assert result.refused == story.refused
     assert {name: result.evaluated[name] for name in story.evaluated} == story.evaluated
+    assert work.line(story, result.evaluated) == WORK.get(work.key(story)), "see tests.language.work"
+    # Nothing touches these: they are looked at once of each person, when the person is new.
+    assert all(result.evaluated[name] <= result.profiles for name in work.untouched(story))
+
+
+def evaluated_of(story: Story, directory: Path) -> dict[str, int]:
+    """How often each audience of a story is evaluated."""
+    story.write(directory)
+    project = load_project(directory)
+    return played(story, project, warehouse(project, directory), directory).evaluated
+
+
+def test_the_work_of_every_story_is_written_down() -> None:
+    assert list(WORK) == [name(story) for story in STORIES]
 
 
 def played(story: Story, project: Project, tables: dict[str, WarehouseTable], directory: Path) -> ReplayResult:

@@ -11,6 +11,7 @@ from opportune.audiences.explain import Explainer
 from opportune.audiences.explained import Explained
 from opportune.event import instant_ms
 from opportune.project import Project
+from state.people import People
 from state.person import decode_head, person_state
 from tests.model.logs import messages
 from tests.model.projects import projects, rows
@@ -76,6 +77,11 @@ def agrees(project: Project, raws: list[bytes], tables: Tables, *, later_ms: int
             assert (told_ms if told_ms is None or told_ms <= end_ms + later_ms else None) == following.get(who)
             if not explanation.member:
                 assert lacks(explanation.condition)
+        looked_up = People(now_replay.compiled, given_tables).find(store, profile, end_ms + 1)
+        assert looked_up is not None
+        for one in looked_up.memberships:
+            until_ms = None if one.until_ms is None or one.until_ms > end_ms + later_ms else one.until_ms
+            assert until_ms == following.get((profile.hex(), one.audience))
 
 
 def lacks(part: Explained) -> bool:

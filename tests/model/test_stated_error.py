@@ -93,7 +93,8 @@ def test_replay(files: dict[str, Said], raws: list[bytes], tables: Tables, until
     changes = told(one.run(raws))
     beyond(before)
     last_ms = next(each for each in (until_ms, log.watermark_ms, WALL_MS) if each is not None)
-    assert outside(log, changes, last_ms) == []
+    found = outside(log, changes, last_ms)
+    assert not found, found
 
 
 @settings(max_examples=EXAMPLES)
@@ -108,7 +109,8 @@ def test_live(files: dict[str, Said], life: Life, tables: Tables) -> None:
             log.take(record)
     loop.advance(life.end_ms)
     beyond(before)
-    assert outside(log, told(loop.changes), life.end_ms - 1) == []
+    found = outside(log, told(loop.changes), life.end_ms - 1)
+    assert not found, found
 
 
 def beyond(before: int) -> None:

@@ -15,9 +15,10 @@ from opportune.identity import profile_id
 
 @dataclass
 class Profile:
-    """A profile: what founded it, what it has, and the numbers of its events in order."""
+    """A profile: what founded it, which of its founder's it is, what it has, and the numbers of its events in order."""
 
     founder: str
+    incarnation: int = 0
     identifiers: set[str] = field(default_factory=set)
     events: list[int] = field(default_factory=list)
 
@@ -25,7 +26,7 @@ class Profile:
     def id(self) -> str:
         """Hexadecimal."""
         namespace, _, value = self.founder.partition(":")
-        return profile_id(namespace, value).hex()
+        return profile_id(namespace, value, self.incarnation).hex()
 
 
 class Resolver:
@@ -42,6 +43,7 @@ class Resolver:
         self.order = list(limits)
         self.whose: dict[str, Profile] = {}
         self.founded: list[Profile] = []
+        self.forgotten: Counter[str] = Counter()
         self.conflicts = self.refused = self.merged = 0
 
     def take(self, number: int, identifiers: Sequence[str]) -> None:
@@ -49,7 +51,7 @@ class Resolver:
         strongest, *weaker = identifiers
         profile = self.whose.get(strongest)
         if profile is None:
-            profile = self.whose[strongest] = Profile(strongest, {strongest})
+            profile = self.whose[strongest] = Profile(strongest, self.forgotten[strongest], {strongest})
             self.founded.append(profile)
         for text in weaker:
             other = self.whose.get(text)
@@ -78,6 +80,15 @@ class Resolver:
             other.identifiers.discard(text)
             self.give(text, profile)
         return profile
+
+    def forget(self, text: str) -> None:
+        """Whoever has an identifier is forgotten, with all identifiers and events."""
+        profile = self.whose.get(text)
+        if profile is not None:
+            for one in profile.identifiers:
+                del self.whose[one]
+                self.forgotten[one] += 1
+            profile.identifiers, profile.events = set(), []
 
     def give(self, text: str, profile: Profile) -> None:
         """An identifier belongs to a profile from here on."""

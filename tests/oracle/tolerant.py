@@ -190,7 +190,8 @@ def outside(log: Log, changes: list[Change], last_ms: int) -> list[str]:
     rows_ms = last_ms if log.first_ms is None else log.first_ms
     found: list[str] = []
     for profile, person in log.people.items():
-        theirs = sorted(change for change in changes if change.profile == profile.hex())
+        # An instant that was handed over in two parts may have two changes of one audience.
+        theirs = sorted((one for one in changes if one.profile == profile.hex()), key=lambda one: one.version)
         found += _of_person(log.definitions, person, theirs, rows_ms, last_ms)
     return found
 
@@ -204,7 +205,7 @@ def _of_person(
     in_force = [each.at_ms for each in rows if each.at_ms is not None]
     start_ms = min(in_force) if person.founded_ms is None else person.founded_ms
     had = {str(number): each.row for number, each in enumerate(rows) if each.row is not None}
-    instants = {event.now_ms for event in events} | {change.at for change in changes}
+    instants = {event.now_ms for event in events} | {change.at for change in changes} | set(in_force)
     instants |= set(instants_of_time(definitions, events, had, start_ms, last_ms))
     instants |= {event.time_ms + late_ms for event in events for late_ms in definitions.late_ms}
     world = World(definitions, {})

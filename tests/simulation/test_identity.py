@@ -34,8 +34,10 @@ SEEDS = (
 AFTER_MS = 10 * STEP_MS
 """So long after the last event is looked at who is where."""
 STEPS = int(os.environ.get("OPPORTUNE_STEPS", "0"))
+COUNTLESS = happened("A", times=predicate(gte=1_000_000))
 AUDIENCES: dict[str, Condition] = {
     "often": happened("A", times=predicate(gte=3), within_ms=60 * STEP_MS),
+    "countless": COUNTLESS,
     "ever": happened("B", times=predicate(gte=2)),
     "never": Not((happened("C"),)),
     "few": happened("A", times=predicate(lt=2), within_ms=90 * STEP_MS),
@@ -92,6 +94,14 @@ def check_always(world: World, heads: dict[bytes, Profile], limits: dict[str, in
         assert not world.actors[shard_of(bytes.fromhex(id_), world.shards)].graph.waiting.all(bytes.fromhex(id_))
         for namespace, limit in limits.items():
             assert sum(text.startswith(f"{namespace}:") for text in head.identifiers) <= limit
+
+
+def counted(world: World, heads: dict[bytes, Profile]) -> int:
+    """How many events A the profiles have, all together."""
+    plan = world.compiled.plan
+    group, feature = plan.feature(COUNTLESS)
+    values = [head.groups[group.number] for head in living(heads).values()]
+    return sum(msgspec.msgpack.decode(value)[feature.number] for value in values if value is not None)
 
 
 def check_order(world: World, heads: dict[bytes, Profile], made: Project) -> None:

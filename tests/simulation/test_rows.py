@@ -20,7 +20,7 @@ from opportune.identity import digest_of
 from opportune.profile import ELSEWHERE, FROZEN, MOVED, Profile
 from opportune.project import Project
 from state.warehouse import WarehouseTable
-from tests.oracle.builders import DAY_0, happened, predicate, project
+from tests.oracle.builders import happened, predicate, project
 from tests.oracle.engine import warehouse
 from tests.simulation.people import STEP_MS, Crowd
 from tests.simulation.test_identity import holder, living
@@ -85,26 +85,64 @@ def expected(head: Profile, contents: Contents) -> set[str]:
 @pytest.mark.parametrize("seed", SEEDS)
 def test_everybody_has_the_rows_of_their_identifiers(seed: int, tmp_path: Path) -> None:
     random = Random(seed)
+    made, crowd, world, contents = begun(random, tmp_path)
+    for _ in range(random.randint(50, 700)):
+        contents = stepped(world, made, crowd, tmp_path, contents)
+    settled(world)
+    check_rows(world, contents)
+
+
+@pytest.mark.parametrize("seed", SEEDS[: max(len(SEEDS) // 4, 1)])
+def test_at_every_instant_at_which_nothing_is_under_way(seed: int, tmp_path: Path) -> None:
+    random = Random(seed)
+    made, crowd, world, contents = begun(random, tmp_path)
+    for _ in range(40):
+        for _ in range(random.randint(1, 4)):
+            contents = stepped(world, made, crowd, tmp_path, contents)
+        settled(world)
+        check_rows(world, contents)
+
+
+def begun(random: Random, directory: Path) -> tuple[Project, Crowd, World, Contents]:
+    """A project, its people, and shards that have read nothing yet."""
     made = msgspec.structs.replace(
         project(AUDIENCES, tables=TABLES), identity=IdentitySettings((USER_ID, EMAIL, ANONYMOUS_ID))
     )
     crowd = Crowd(random, random.randint(2, 6), shared=random.random() < 0.7)
     log = crowd.log(random.randint(1, 3), random.randint(10, 80))
     contents = drawn(random, crowd)
-    world = World(made, random.randint(1, 4), log, random, loaded(made, tmp_path, contents))
-    for _ in range(random.randint(50, 700)):
-        world.step()
-        choice = random.random()
-        if choice < 0.02:
-            contents = drawn(random, crowd)
-            world.decide(loaded(made, tmp_path, contents))
-        elif choice < 0.2:
-            world.listen(random.randrange(world.shards))
-        elif choice < 0.4:
-            world.go_on(random.randrange(world.shards))
-    world.drain(DAY_0 + 100 * STEP_MS)
+    world = World(made, random.randint(1, 4), log, random, loaded(made, directory, contents))
+    return made, crowd, world, contents
+
+
+def stepped(world: World, made: Project, crowd: Crowd, directory: Path, contents: Contents) -> Contents:
+    """Something happens; returns the rows that were decided last."""
+    random = world.random
+    world.step()
+    choice = random.random()
+    if choice < 0.02:
+        contents = drawn(random, crowd)
+        world.refresh(loaded(made, directory, contents))
+    elif choice < 0.2:
+        world.decide(random.randrange(world.shards), 1)
+    elif choice < 0.4:
+        world.go_on(random.randrange(world.shards))
+    return contents
+
+
+def settled(world: World) -> None:
+    """All decisions are read, all mail is delivered, and nothing is left for later."""
+    world.settle()
+    for shard in range(world.shards):
+        while world.actors[shard].overdue:
+            world.go_on(shard)
+    world.settle()
     for actor in world.actors:
         assert not actor.refresh.busy
+
+
+def check_rows(world: World, contents: Contents) -> None:
+    """Everybody has the memberships of their rows, and every row is somebody's."""
     heads = world.heads()
     names = world.compiled.names
     for id_, head in living(heads).items():

@@ -18,8 +18,9 @@ from typing import Any, NamedTuple
 from flows.actor import Actor
 from flows.batch import Batch, LocalRecord, Mail, Span
 from flows.changes import ChangeWriter
-from flows.control import SnapshotDecision, encode_decision
+from flows.control import Forget, SnapshotDecision, encode_decision
 from flows.dead_letters import DeadLetters
+from flows.erasures import Erasures
 from flows.identity.letters import LETTERS, decode
 from flows.in_force import in_force
 from flows.loop import LocalSnapshots, local_topic_id
@@ -27,6 +28,7 @@ from flows.mail import LOCAL_TOPICS, Piece, decode_piece
 from flows.refresh import put_in_force
 from flows.replay_changes import decode_change
 from opportune.compiled import Compiled
+from opportune.identity import digest_of
 from opportune.membership import MembershipChange
 from opportune.profile import Profile
 from opportune.project import Project
@@ -82,18 +84,20 @@ class World:
         order: Order | None = None,
     ) -> None:
         self.compiled = Compiled(project)
+        self.topic_id = TOPIC_ID
         self.shards = shards
         self.log = log
         self.random = random
         self.stores = [MemoryStore() for _ in range(shards)]
         self.channels: list[dict[int, deque[bytes]]] = [{} for _ in range(shards)]
         self.mailbox: list[list[bytes]] = [[] for _ in range(shards)]
+        self.control: list[tuple[bytes, int]] = []
         self.letters: list[OutboxMessage] = []
         self.changes: list[MembershipChange] = []
-        self.control: list[bytes] = []
         self.tables = dict(tables or {})
         self.snapshots = LocalSnapshots(shards)
         self.snapshots.add(self.tables)
+        self.sent: list[OutboxMessage] = []
         self.crashes = self.restores = 0
         self.generation = 1
         self.order = order
@@ -101,7 +105,10 @@ class World:
         self.checkpoints: list[Checkpoint] = []
         self.abandoned: list[tuple[int, deque[bytes]]] = []
         self.routers = [Router(self.compiled, shards) for _ in range(shards)]
-        self.actors = [self._actor(shard) for shard in range(shards)]
+        self.actors: list[Actor] = []
+        for shard in range(shards):
+            self.actors.append(self._actor(shard))
+        self.erasures = Erasures(self.actors)
 
     def _actor(self, shard: int) -> Actor:
         known = in_force(self.stores[shard]).versions
@@ -120,16 +127,19 @@ class World:
         )
         for messages in put_in_force(actor, tables, self.shards, DAY_0) if tables else ():
             self.take(actor, messages)
+        actor.graph.forgetting.on_forgotten = self.routers[shard].people.forget
         return actor
 
-    def step(self) -> None:
-        """Something happens to some shard."""
+    def step(self, until_ms: int = 1 << 60) -> None:
+        """Something happens to some shard; nothing is read that arrived after an instant."""
         shard = self.random.randrange(self.shards)
         choice = self.random.random()
         if choice < 0.3:
-            self.read(shard, self.random.randrange(len(self.log)), self.random.randint(1, 6))
+            self.read(shard, self.random.randrange(len(self.log)), self.random.randint(1, 6), until_ms)
         elif choice < 0.62:
             self.append(shard)
+        elif choice < 0.66:
+            self.decide(shard, self.random.randint(1, 3))
         elif choice < 0.95:
             self.deliver(shard, self.random.randint(1, 4))
         elif choice < 0.97:
@@ -141,19 +151,10 @@ class World:
         else:
             self.crash(shard)
 
-    def decide(self, tables: Mapping[str, WarehouseTable]) -> None:
+    def refresh(self, tables: Mapping[str, WarehouseTable]) -> None:
         """Newer tables are to come into force; each shard reads of it when it comes to it."""
         decision = SnapshotDecision(generation=1, tables=self.snapshots.add(tables), at="")
-        self.control.append(encode_decision(decision))
-
-    def listen(self, shard: int) -> None:
-        """A shard reads the next decision."""
-        actor = self.actors[shard]
-        first = (actor.positions.get(LOCAL_TOPICS.control_id, 0) or (0, 0))[0]
-        if first < len(self.control):
-            mail = [Mail(LOCAL_TOPICS.control_id, 0, first, self.control[first])]
-            span = Span(LOCAL_TOPICS.control, LOCAL_TOPICS.control_id, 0, first, first + 1, 0)
-            self.take(actor, actor.apply(Batch(0, [span], [], mail=mail)))
+        self.control.append((encode_decision(decision), 0))
 
     def go_on(self, shard: int) -> None:
         """A shard does some of what it left for later."""
@@ -165,14 +166,16 @@ class World:
         for shard in range(self.shards):
             for partition in range(len(self.log)):
                 self.read(shard, partition, len(self.log[partition]))
-            for _ in self.control:
-                self.listen(shard)
         self.settle()
+        self.pass_time(until_ms)
+        self.settle()
+
+    def pass_time(self, until_ms: int) -> None:
+        """Log time goes on to an instant, exclusive."""
         for actor in self.actors:
             self.take(actor, actor.apply(Batch(until_ms, [], [])))
             while actor.overdue:
                 self.take(actor, actor.sweep())
-        self.settle()
 
     def settle(self) -> None:
         """All mail is delivered, and all that comes of it."""
@@ -181,13 +184,13 @@ class World:
             for sender in range(self.shards):
                 while any(self.channels[sender].values()):
                     self.append(sender)
-            busy = sum(self.deliver(shard, 1 << 30) for shard in range(self.shards)) > 0
+            busy = sum(self.deliver(shard, 1 << 30) + self.decide(shard, 1 << 30) for shard in range(self.shards)) > 0
 
-    def read(self, shard: int, partition: int, count: int) -> None:
+    def read(self, shard: int, partition: int, count: int, until_ms: int = 1 << 60) -> None:
         """A shard is given the next records of a partition, of which it applies those that are its own."""
         actor = self.actors[shard]
         first = (actor.positions.get(TOPIC_ID, partition) or (0, 0))[0]
-        run = self.log[partition][first : first + count]
+        run = [one for one in self.log[partition][first : first + max(count, 0)] if one[1] <= until_ms]
         if not run:
             return
         events: list[list[Any]] = [[] for _ in range(self.shards)]
@@ -228,6 +231,23 @@ class World:
         self.take(actor, actor.apply(Batch(0, [span], [], mail=mail)))
         return True
 
+    def decide(self, shard: int, count: int) -> bool:
+        """A shard reads on in the control topic; says whether there was anything."""
+        actor = self.actors[shard]
+        first = (actor.positions.get(LOCAL_TOPICS.control_id, 0) or (0, 0))[0]
+        run = self.control[first : first + count]
+        if not run:
+            return False
+        mail = [Mail(LOCAL_TOPICS.control_id, 0, first + at, *record) for at, record in enumerate(run)]
+        span = Span(LOCAL_TOPICS.control, LOCAL_TOPICS.control_id, 0, first, first + len(run), 0)
+        self.take(actor, actor.apply(Batch(0, [span], [], mail=mail)))
+        return True
+
+    def forget(self, request: str, identifiers: list[str], at_ms: int) -> None:
+        """Somebody asks that whoever has these identifiers is forgotten."""
+        digests = [digest_of(text).hex() for text in identifiers]
+        self.control.append((encode_decision(Forget(request=request, identifiers=digests, at="")), at_ms))
+
     def take(self, actor: Actor, messages: list[OutboxMessage]) -> None:
         """What a shard sends is on its way."""
         for message in messages:
@@ -235,10 +255,14 @@ class World:
                 queue = self.channels[actor.shard].setdefault(message.partition, deque())
                 queue.append(message.value or b"")
                 self._tell(message.value or b"")
+            elif message.topic == LOCAL_TOPICS.control:
+                self.control.append((message.value or b"", 0))
             elif message.topic == "dead-letters":
                 self.letters.append(message)
             else:
-                self.changes.append(decode_change(message.value or b""))
+                self.sent.append(message)
+                if message.value is not None:
+                    self.changes.append(decode_change(message.value))
 
     def _tell(self, value: bytes) -> None:
         """What a shard has decided is seen when it says so for the first time."""
@@ -259,8 +283,8 @@ class World:
         """A shard dies: what it had on its way is lost, and sent again by its next life."""
         self.crashes += 1
         self.channels[shard] = {}
-        actor = self.actors[shard] = self._actor(shard)
         self.routers[shard] = Router(self.compiled, self.shards)
+        actor = self.actors[shard] = self._actor(shard)
         while actor.hand_over.resending:
             self.take(actor, actor.hand_over.resend())
 
@@ -270,8 +294,8 @@ class World:
         self.checkpoints = [*self.checkpoints, made][-CHECKPOINTS_MAX:]
 
     def restore(self) -> None:
-        """All shards go on from one of the copies; what they had on its way still comes in, each channel in its order."""
-        if not self.checkpoints:
+        """Where the order is kept, all shards go on from one of the copies; what they had on its way still comes in, each channel in its order."""
+        if not self.checkpoints or self.order is None:
             return
         self.restores += 1
         self.generation += 1

@@ -264,7 +264,6 @@ tables:
         ("tables: {a: {source: {file: x, options: {a: [1]}}, key: y}}\n", "1:45 error: `options.a` is a single value, not a list"),
         ("tables: {a: {source: x, key: y, refresh: 1}}\n", "1:42 error: `refresh`: `1` has no unit"),
         ("tables: {a: {source: x, key: y, refresh: 1ms}}\n", "1:42 error: `refresh` is a duration from 1 second to 365 days, not `1ms`"),
-        ("tables: {a: {source: x, key: y, indexes: {}}}\n", "1:33 error: `indexes` is not in this version yet"),
         ("tables: {a: {source: x, key: y, incremental: {}}}\n", "1:46 error: `incremental` needs `column`"),
         (
             "tables: {a: {source: x, key: y, incremental: {column: at}}}\n",
@@ -279,7 +278,8 @@ tables:
             "1:65 error: `incremental.full`: `soon` is not a duration",
         ),
         ("tables: {a: {source: x, key: y, guard: {rows_lost: 0.2}}}\n", "1:52 error: `guard.rows_lost` is a share from `0%` to `100%`, not `0.2`"),
-        ("tables: {a: {source: x, key: y, indexes: z}}\n", "1:33 error: `indexes` is not in this version yet"),
+        ("tables: {a: {source: x, key: y, indexes: z}}\n", "1:42 error: `indexes` is a list of columns, not `z`"),
+        ("tables: {a: {source: x, key: y, indexes: [z, z]}}\n", "1:46 error: the column `z` is there twice"),
         ("tables: {a: {source: x, key: y, columns: {c: text}}}\n", "1:46 error: the type of `c` is one of `string`, `number`, `boolean`, `timestamp`, not `text`"),
         ("tables: {a: {source: x, key: y}}\n---\ntables: {a: {source: x, key: y}}\n", "3:10 error: the table `a` is declared twice"),
     ],

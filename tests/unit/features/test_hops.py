@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import UNSET
 
@@ -32,6 +32,8 @@ GAP = 40
 LATENESS = 10_000
 VALUES = st.integers(-3, 3) | st.sampled_from([Decimal("0.1"), 10**30, -(10**30)])
 Seen = list[tuple[int, Any]]
+FEWER = settings(max_examples=max(100, settings.default.max_examples // 4))
+"""Each of these is run for every aggregate."""
 
 
 def made(function: str, window: Window, limits: Limits = SMALL) -> Aggregate:
@@ -79,6 +81,7 @@ def possible(kind: Aggregate, seen: Seen, now: int) -> list[Any]:
 
 
 @pytest.mark.parametrize("function", ["count", *FUNCTIONS])
+@FEWER
 @given(
     steps=st.lists(st.tuples(st.integers(0, 60), st.integers(0, 300), VALUES, st.integers(0, 1)), max_size=60),
 )
@@ -111,6 +114,7 @@ def test_durations(function: str, steps: list[tuple[int, int, Any, int]]) -> Non
 
 
 @pytest.mark.parametrize("function", ["count", *(each for each in FUNCTIONS if each != "distinct")])
+@FEWER
 @given(
     steps=st.lists(st.tuples(st.integers(0, 6 * 3_600_000), st.integers(0, 9_000), VALUES), max_size=40),
     zone=st.sampled_from(["UTC", "Asia/Kolkata", "America/Sao_Paulo", "Asia/Kathmandu"]),
@@ -130,6 +134,7 @@ def test_days_stay_exact(function: str, steps: list[tuple[int, int, Any]], zone:
 
 
 @pytest.mark.parametrize("function", ["count", *FUNCTIONS])
+@FEWER
 @given(steps=st.lists(st.tuples(st.integers(0, 60), st.integers(0, 200), VALUES), max_size=60))
 def test_sessions_stay_exact(function: str, steps: list[tuple[int, int, Any]]) -> None:
     kind, sessions = made(function, Window("session")), Sessions(GAP, LATENESS)

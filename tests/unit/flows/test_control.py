@@ -9,7 +9,17 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from flows.control import Decisions, SnapshotDecision, Started, control_message, decode_decision, encode_decision
+from flows.control import (
+    Decisions,
+    Erased,
+    Forget,
+    Forgotten,
+    SnapshotDecision,
+    Started,
+    control_message,
+    decode_decision,
+    encode_decision,
+)
 from flows.in_force import META_WAREHOUSE, InForce, in_force
 from flows.loop import Loop
 from flows.mail import Piece
@@ -23,6 +33,16 @@ from state.store import Batch as Write
 GOLDEN = Path(__file__).resolve().parents[2] / "golden" / "flows"
 STARTED = Started(generation=1, plan="1f" * 8, routing="a0" * 8, shards=12, at="2026-11-24T10:00:00.000Z")
 SNAPSHOT = SnapshotDecision(generation=1, tables={"customers": "0001795517698966"}, at="2026-11-24T10:54:59.100Z")
+FORGET = Forget(request="r1", identifiers=["0a" * 16], at="2026-11-24T11:00:00.000Z")
+FORGOTTEN = Forgotten(
+    generation=1,
+    request="r1",
+    asked="0a" * 16,
+    profile="0b" * 16,
+    identifiers=["0a" * 16, "0b" * 16],
+    until=1_700_000_000_000,
+)
+ERASED = Erased(generation=1, request="r1", at="2026-11-24T11:00:01.000Z")
 IN_FORCE = InForce(
     versions={"customers": "0001795517698966"},
     at=1_700_000_000_000,
@@ -47,6 +67,27 @@ def test_the_layout_of_snapshots_is_as_ever() -> None:
     golden = (GOLDEN / "snapshot.json").read_bytes().rstrip(b"\n")
     assert encode_decision(SNAPSHOT) == golden
     assert decode_decision(golden) == SNAPSHOT
+
+
+@pytest.mark.parametrize("decision", [FORGET, FORGOTTEN, ERASED])
+def test_the_layouts_of_erasures_are_as_ever(decision: Forget | Forgotten | Erased) -> None:
+    golden = (GOLDEN / f"{decision.kind}.json").read_bytes().rstrip(b"\n")
+    assert encode_decision(decision) == golden
+    assert decode_decision(golden) == decision
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        encode_decision(FORGET).replace(b"0a0a", b"zz0a"),
+        encode_decision(FORGET).replace(b'["' + b"0a" * 16 + b'"]', b"[]"),
+        encode_decision(FORGOTTEN).replace(b'"until":', b'"till":'),
+        encode_decision(ERASED).replace(b'"r1"', b'""'),
+    ],
+)
+def test_what_is_no_erasure_is_refused(value: bytes) -> None:
+    with pytest.raises(RejectedEvent, match="bad_mail"):
+        decode_decision(value)
 
 
 def test_what_is_in_force_is_kept_as_ever() -> None:
@@ -76,7 +117,15 @@ def test_a_record_is_appended_to_the_one_partition() -> None:
 
 
 RECORDS = st.sampled_from(
-    [encode_decision(STARTED), encode_decision(SNAPSHOT), b'{"version":2,"kind":"started"}', b'{"version":1}', b"[]"]
+    [
+        encode_decision(STARTED),
+        encode_decision(SNAPSHOT),
+        encode_decision(FORGET),
+        encode_decision(FORGOTTEN),
+        b'{"version":2,"kind":"started"}',
+        b'{"version":1}',
+        b"[]",
+    ]
 )
 
 
@@ -95,7 +144,7 @@ def test_any_bytes_are_a_decision_or_an_error(value: bytes) -> None:
     assert told.startswith("bad_mail: ") or "newer version" in told
 
 
-@pytest.mark.parametrize("value", [b'{"version":2,"kind":"started","x":1}', b'{"version":1,"kind":"forget"}'])
+@pytest.mark.parametrize("value", [b'{"version":2,"kind":"started","x":1}', b'{"version":1,"kind":"rollback"}'])
 def test_what_a_newer_version_decided_is_never_skipped(value: bytes) -> None:
     with pytest.raises(StateError, match="newer version of Opportune"):
         Decisions(MemoryStore(), 1).take(value)

@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 from flows.identity.letters import (
     LETTERS,
     Accept,
+    Astray,
     Claim,
     Claims,
     Conflict,
+    Erase,
     Forward,
     Forwards,
     Granted,
@@ -24,15 +26,19 @@ from flows.identity.letters import (
     Offer,
     Origin,
     Refuse,
+    Resume,
     Sent,
     State,
     Suit,
+    Vanish,
+    Withheld,
     decode,
     encode,
     kind_of,
 )
 from flows.identity.notes import History, decode_history
 from flows.identity.parts import Parts
+from flows.identity.suppression import Entry, decode_entry, encode_entry
 from opportune.errors import RejectedEvent
 from opportune.profile import ELSEWHERE, FROZEN, Profile
 from state.memory import MemoryStore
@@ -59,6 +65,11 @@ LETTER = [
     Conflict(ONE, SUIT),
     FORWARD,
     Forwards([FORWARD, FORWARD]),
+    Erase(ONE, "r1", OTHER, NOW, thaw=True),
+    Vanish(OTHER, "anonymous_id:d1", 4, NOW, ONE),
+    Withheld(ONE, "anonymous_id:d1"),
+    Resume(OTHER, SUIT, claiming=True),
+    Astray(ONE, [Sent(b"{}", NOW, NOW + 1, "events", 2, 40, 1)]),
 ]
 HEAD = Profile(
     version=NOW * 1024,
@@ -85,12 +96,17 @@ HISTORY = History(
     came={MARK: ORIGIN},
     settled=[MARK],
     opposed=2,
+    merged=[OTHER],
 )
+
+
+ENTRY = Entry(NOW, NOW, NOW, 2, NOW + 9, NOW + 1, ["user_id:#ab"], "r1")
 
 
 def written() -> list[str]:
     letters = [f"{kind_of(letter)} {encode(letter).hex()}" for letter in LETTER]
-    return [*letters, f"head {encode(HEAD).hex()}", f"history {encode(HISTORY).hex()}"]
+    kept = [f"head {encode(HEAD).hex()}", f"history {encode(HISTORY).hex()}", f"entry {encode_entry(ENTRY).hex()}"]
+    return [*letters, *kept]
 
 
 def test_letters_and_heads_are_written_as_ever() -> None:
@@ -99,10 +115,11 @@ def test_letters_and_heads_are_written_as_ever() -> None:
 
 
 def test_letters_and_heads_are_read_as_ever() -> None:
-    *letters, head, history = (line.split() for line in GOLDEN.read_text().splitlines())
+    *letters, head, history, entry = (line.split() for line in GOLDEN.read_text().splitlines())
     assert [decode(kind, bytes.fromhex(body)) for kind, body in letters] == LETTER
     assert msgspec.msgpack.decode(bytes.fromhex(head[1]), type=Profile) == HEAD
     assert decode_history(bytes.fromhex(history[1])) == HISTORY
+    assert decode_entry(bytes.fromhex(entry[1])) == ENTRY
 
 
 @given(st.sampled_from(sorted(LETTERS)), st.binary(max_size=60))

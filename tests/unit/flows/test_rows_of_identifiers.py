@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from flows.control import Forget, encode_decision
 from flows.loop import Arrived, Loop
 from opportune.audiences.explain import Explainer
 from opportune.audiences.schema import All, AttributeCondition, Condition, Table
@@ -169,3 +170,30 @@ def test_a_state_of_an_earlier_build_is_walked_once(tmp_path: Path) -> None:
     world.new()
     world.loop.refresh(world.load({"a@x.example": "vip"}))
     assert [one[1:] for one in world.new()] == [("ann", "vip", "entered", "attribute")]
+
+
+def test_who_comes_anew_after_being_forgotten_has_the_row_again(tmp_path: Path) -> None:
+    world = World(tmp_path, {}, {"tablet": "yes"})
+    world.feed(10, "track", None, event="A", anonymousId="tablet")
+    world.new()
+    forget = Forget(request="r", identifiers=[digest_of("anonymous_id:tablet").hex()], at="2023-11-14")
+    world.loop.control.append(encode_decision(forget))
+    world.loop.advance(DAY_0 + 20)
+    assert [one[2:] for one in world.new()] == [("lent", "exited", "deleted")]
+    world.loop.refresh(world.load({}, {"tablet": "yes", "other": "yes"}))
+    assert [one[1] for one in world.new()] == ["other"], "a row brings nobody back who was forgotten"
+    world.feed(30, "track", None, event="A", anonymousId="tablet")
+    assert [one[1:] for one in world.new()] == [("tablet", "lent", "entered", "event")]
+    world.loop.refresh(world.load({}, {"tablet": "no"}))
+    assert ("tablet", "lent", "exited", "attribute") in [one[1:] for one in world.new()]
+
+
+def test_mail_that_comes_first_meets_the_new_row(tmp_path: Path) -> None:
+    """Who is still to be switched is, at the decision's instant, before they become part of somebody."""
+    world = World(tmp_path, {}, {"tablet": "yes"})
+    world.loop.advance(DAY_0 + 50)
+    world.new()
+    world.loop.refresh(world.load({}, {"tablet": "no"}), finish=False)
+    raw = message("track", 60, "ann", event="A", anonymousId="tablet")
+    world.loop.feed([Arrived("events", 0, world.offset, DAY_0 + 60, raw)])
+    assert world.new() == [(50, "tablet", "lent", "exited", "attribute")]

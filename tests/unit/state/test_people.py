@@ -13,6 +13,7 @@ from opportune.audiences.schema import All, AudienceCondition, Condition, Not, T
 from opportune.errors import ReadRefused
 from opportune.identity import profile_id
 from state import people
+from state.members import Corrected, count, slices
 from state.outbox import OutboxMessage
 from state.people import People, Person
 from state.reader import ShardReader
@@ -67,9 +68,20 @@ class World:
 
     def listed(self, audience: str, time: int) -> dict[str, int]:
         number = self.behind.compiled.plan.numbers[audience]
-        rows = [row for part in self.people.members(self.reader, number, DAY_0 + time) for row in part]
-        assert len({row[0] for row in rows}) == len(rows)
-        return {row[2][0].removeprefix("user_id:"): row[1] for row in rows}
+        corrected = self.people.corrected(self.reader, DAY_0 + time).get(number, {})
+        found = self._walked(number, corrected, b"")
+        assert count(self.reader, number, corrected) == len(found)
+        for place, (who, _, _) in enumerate(found):
+            assert self._walked(number, corrected, who) == found[place + 1 :]
+        return {names[0].removeprefix("user_id:"): since for _, since, names in found}
+
+    def _walked(self, number: int, corrected: Corrected, after: bytes) -> list[tuple[bytes, int, list[str]]]:
+        parts = list(slices(self.reader, number, corrected, after, 2, identifiers=True))
+        rows = [
+            row for part in parts for row in zip(part.ids, part.since_ms.tolist(), part.identifiers or [], strict=True)
+        ]
+        assert [row[0] for row in rows] == sorted({row[0] for row in rows})
+        return rows
 
     def close(self) -> None:
         self.reader.close()
