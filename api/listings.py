@@ -19,7 +19,7 @@ import msgspec
 from api.problems import Problem
 from api.shards import Shards
 from opportune.clock import monotonic_ms
-from opportune.errors import StateError
+from opportune.errors import ReadRefused, StateError
 from opportune.identity import shard_of
 from state.members import Corrected, Slice, count, slices
 from state.people import People
@@ -67,8 +67,11 @@ class Listing:
             corrected = self._of(shard, audience)
             yield from slices(self._stores[shard], audience, corrected, begin, rows, identifiers=identifiers)
 
-    def count(self, audience: int) -> int:
-        """How many members an audience has. Raises ``ReadRefused``, ``StateError``."""
+    def count(self, audience: int) -> int | None:
+        """How many members an audience has; None where it is warming. Raises ``ReadRefused``, ``StateError``."""
+        for shard, people in enumerate(self._people):
+            if not people.is_known(audience, people.warming(max(self.times[shard] - 1, 0))):
+                return None
         return sum(count(store, audience, self._of(shard, audience)) for shard, store in enumerate(self._stores))
 
     def close(self) -> None:
@@ -76,6 +79,13 @@ class Listing:
         for store in self._stores:
             store.close()
         self._stores = []
+
+    def check(self, audience: int) -> None:
+        """Raises ``ReadRefused`` where nobody can say who is in an audience."""
+        for shard, people in enumerate(self._people):
+            if not people.is_known(audience, people.warming(max(self.times[shard] - 1, 0))):
+                raise ReadRefused("the audience is warming: what it looks at has not been seen for long enough yet")
+            self._of(shard, audience)
 
     def _of(self, shard: int, audience: int) -> Corrected:
         known = self._corrected.get(shard)
@@ -88,7 +98,7 @@ class Listing:
 class Counts(msgspec.Struct, frozen=True):
     """How many members each audience had, by number, and when: the least of the shards' log times."""
 
-    members: list[int]
+    members: list[int | None]
     as_of_ms: int
 
 

@@ -32,12 +32,20 @@ class MembershipAnswer(BaseModel):
     until: str | None = Field(None, description=UNTIL, examples=["2026-01-01T12:10:00.000Z"])
 
 
+class WarmingAnswer(BaseModel):
+    """An audience of which nobody can say yet who is in it, and until when; without ``until``: no time completes it."""
+
+    audience: str
+    until: str | None = None
+
+
 class ProfileAnswer(BaseModel):
     """A person."""
 
     profile_id: str
     identifiers: dict[str, list[str]]
     memberships: list[MembershipAnswer] | None = None
+    warming: list[WarmingAnswer] | None = None
     traits: dict[str, Any] | None = None
     computed_traits: dict[str, Any] | None = None
     attributes: dict[str, Any] | None = None
@@ -52,6 +60,7 @@ class MembershipsAnswer(BaseModel):
 
     profile_id: str
     memberships: list[MembershipAnswer]
+    warming: list[WarmingAnswer]
     freshness: Freshness
 
 
@@ -60,7 +69,8 @@ class OneMembershipAnswer(BaseModel):
 
     profile_id: str
     audience: str
-    member: bool
+    member: bool | None
+    warming: WarmingAnswer | None = None
     since: str | None = None
     until: str | None = Field(None, description=UNTIL)
     freshness: Freshness
@@ -78,6 +88,7 @@ class ExplainedAnswer(BaseModel):
     value: Any = None
     instants: list[str] = []
     parts: list[ExplainedAnswer] = []
+    seen_since: str | None = None
 
 
 class ExplanationAnswer(BaseModel):
@@ -88,9 +99,10 @@ class ExplanationAnswer(BaseModel):
     profile_id: str
     identifiers: list[str]
     at: str
-    member: bool
+    member: bool | None = Field(description="null while the audience is warming")
     condition: ExplainedAnswer
     next_change: str | None = None
+    warming_until: str | None = None
     freshness: Freshness
 
 
@@ -176,7 +188,7 @@ class AudienceAnswer(BaseModel):
     name: str = Field(examples=["pricing_intent"])
     description: str
     definition_version: str
-    members: int = Field(description="how many there were at members_as_of")
+    members: int | None = Field(description="how many there were at members_as_of; null while the audience is warming")
     members_as_of: str = Field(examples=["2026-01-01T12:00:00.000Z"])
     last_hour: LastHour | None = Field(None, description="missing until the past has been read")
     definition: DefinitionAnswer | None = Field(None, description="of one audience")

@@ -18,12 +18,14 @@ import msgspec
 
 from api.freshness import ANY, AsFresh
 from api.settings import ServeSettings
+from opportune.audiences.lineage import Lineage
 from opportune.clock import Clock, monotonic_ms
 from opportune.compiled import Compiled
 from opportune.errors import ReadRefused
 from opportune.identity import profile_id, shard_of
 from opportune.profile import ELSEWHERE
-from state.keys import META_PLAN
+from state.keys import META_LINEAGE, META_PLAN
+from state.lineage import lineage_of
 from state.people import People, Person
 from state.person import HOPS_MAX, onward
 from state.reader import ShardReader
@@ -98,12 +100,14 @@ class Shards:
         clock: Clock,
     ) -> None:
         self.compiled = compiled
+        self.waiting: Mapping[str, int] = {}
         self.count = compiled.project.settings.state.shards
         self.settings = settings
         self.clock = clock
         self.directory = directory
         self._open_tables = open_tables
         self._people: dict[int, tuple[Mapping[str, str], People]] = {}
+        self._lineages: dict[int, tuple[bytes | None, Lineage | None]] = {}
         self._readers: dict[int, ShardReader] = {}
         self._caught_ms: dict[int, int] = {}
         self._times: dict[int, int] = {}
@@ -225,10 +229,26 @@ class Shards:
         self._caught_ms[shard] = monotonic_ms()
         return reader
 
+    def _lineage_of(self, shard: int, reader: Reading) -> Lineage | None:
+        """For which definitions a shard's state is kept; what was made for others of its stages is let go."""
+        value = reader.get("meta", META_LINEAGE)
+        known = self._lineages.get(shard)
+        if known is not None and known[0] == value:
+            return known[1]
+        lineage = lineage_of(reader)
+        self._lineages[shard] = value, lineage
+        self._people.pop(shard, None)
+        waiting = {} if lineage is None else lineage.present.waiting
+        if waiting != self.waiting:
+            self.waiting = waiting
+            self.compiled = Compiled(self.compiled.project, waiting=waiting)
+        return lineage
+
     def people_of(self, shard: int, reader: Reading) -> People:
         """The people of a shard, joined with the tables that are in force in it. Raises ``ReadRefused``."""
         if reader.get("meta", META_PLAN) != self.compiled.plan.fingerprint.encode():
             raise ReadRefused("the state is of other definitions than this service has loaded: start it again")
+        lineage = self._lineage_of(shard, reader)
         versions: Mapping[str, str] = {}
         if self.compiled.project.tables:
             value = reader.get("meta", META_WAREHOUSE)
@@ -244,6 +264,6 @@ class Shards:
         tables = self._open_tables(versions) if versions else {}
         if tables is None:
             raise ReadRefused("a snapshot of the warehouse that is in force is not there, or of another definition")
-        people = People(self.compiled, tables)
+        people = People(self.compiled, tables, lineage)
         self._people[shard] = versions, people
         return people

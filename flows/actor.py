@@ -26,6 +26,7 @@ from flows.identity import Graph, earlier, used_by_absorbed
 from flows.mail import LOCAL_TOPICS, Incoming, Mailbox, MailTopics
 from flows.refresh import Refresh, Snapshots
 from flows.repeats import covered_by, is_new, used_before
+from flows.succession import Succession
 from flows.timers import Timers
 from opportune.compiled import Compiled
 from opportune.decode import Event
@@ -33,7 +34,7 @@ from opportune.errors import RejectedEvent
 from opportune.profile import FROZEN, Change, Profile, advance, fire
 from state.keys import META_APPLIED, decode_timer, pack_member, pack_membership
 from state.outbox import Outbox, OutboxMessage, encode_messages
-from state.positions import Positions
+from state.positions import Positions, Reached
 from state.seen import Seen
 from state.store import Batch as Write
 from state.store import Store
@@ -118,14 +119,15 @@ class Actor:
         self.evaluate = compiled.program.evaluate
         self.members = store.family("members")
         self.meta = store.family("meta")
+        self.succession = Succession(self)
         self.refresh = Refresh(self, tables, snapshots)
         self.time_ms = 0
         self.settled_ms = 0
+        self.reached = Reached(store)
         self.saved_ms = 0
         self.moved = False
         self.hand_over = HandOver(self.outbox, store, mail_pace_ms)
-        self.entered = [0] * len(compiled.names)
-        self.exited = [0] * len(compiled.names)
+        self.entered, self.exited = ([0] * (len(compiled.names) + len(compiled.gone)) for _ in range(2))
         self.counts = dict.fromkeys(
             ("applied", "duplicates", "replayed", "changes", "fired", "profiles", "forwarded"), 0
         )
@@ -168,6 +170,7 @@ class Actor:
         self._sweep(out, write)
         if quiet:
             self.refresh.slice(out)
+            self.succession.slice()
         self._advance(batch.spans)
         for _, refusal in refused:
             self.refused[refusal.reason] = self.refused.get(refusal.reason, 0) + 1
@@ -183,8 +186,8 @@ class Actor:
 
     @property
     def overdue(self) -> bool:
-        """Whether there is work that was left for later: timers that are due, people whom a snapshot concerns."""
-        return self.timers.next_due < self.time_ms or self.refresh.busy
+        """Whether there is work that was left for later: timers that are due, people whom a snapshot or definitions concern."""
+        return self.timers.next_due < self.time_ms or self.refresh.busy or self.succession.busy
 
     def sweep(self) -> list[OutboxMessage]:
         """Does some of what was left for later; as ``apply`` of an empty batch."""
@@ -207,7 +210,7 @@ class Actor:
         wanted = desk.load_for(events)
         profiles = desk.profiles
         self.refresh.meet(wanted, out)
-        desk.open_due(profiles.values(), max(map(ARRIVAL, events)))
+        desk.open_due(profiles.values(), self.reached.late(max(map(ARRIVAL, events))))
         hashes = [
             hash_id(event.messageId.encode()) ^ event.person.salt
             if event.messageId and event.handler is not None
@@ -312,12 +315,14 @@ class Actor:
 
     def commit(self, out: list[Change], write: Write, letters: list[OutboxMessage]) -> list[OutboxMessage]:
         """Versions, indexes and writes; returns what is to be sent."""
+        out = [*self.succession.save(write), *out]
         messages = [*self._changes(out, write), *letters] if out else letters
         messages = [*messages, *self.graph.save(write)]
         desk, mailbox = self.desk, self.mailbox
         mail = mailbox.outgoing
         due = self.time_ms - self.saved_ms >= SAVE_MS and (self.moved or self.outbox.trimmable)
-        if not (desk.touched or messages or mail or due or mailbox.wrote or self.refresh.unsaved):
+        unsaved = mailbox.wrote or self.refresh.unsaved or self.succession.saved
+        if not (desk.touched or messages or mail or due or unsaved):
             return self.hand_over.take([], [], self.time_ms)
         for profile in desk.touched:
             self.timers.arm(profile, write)
@@ -339,6 +344,7 @@ class Actor:
         if self.moved:
             write.put(META_APPLIED, self.positions.encode(), self.meta)
             self.moved = False
+        self.reached.save(write, self.time_ms)
         self.decisions.save(write)
         self.refresh.save(write)
         self.mailbox.save(write)
@@ -374,7 +380,7 @@ class Actor:
         Returns the fence: shard, applied positions, last outbox sequence. State behind a committed fence is lost state.
         """
         assert not self.mailbox.outgoing, "mail was sent outside of a batch"
-        if self.moved:
+        if self.moved or self.time_ms > self.reached.time_ms:
             write = self.store.batch()
             self._save_places(write)
             self.store.write(write)

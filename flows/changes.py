@@ -79,9 +79,11 @@ class ChangeWriter:
         self.topic = topic
         self.partitions = partitions
         self.clock = clock
-        self.keys = [b"/" + name.encode() for name in compiled.names]
+        # Audiences that are gone have the numbers after those of the plan: people exit them.
+        known = [*zip(compiled.names, compiled.plan.definitions, strict=True), *compiled.gone]
+        self.keys = [b"/" + name.encode() for name, _ in known]
         self.parts: list[tuple[tuple[bytes, bytes], tuple[bytes, bytes]]] = []
-        for name, definition in zip(compiled.names, compiled.plan.definitions, strict=True):
+        for name, definition in known:
             tail = b',"definition_version":' + encode(definition)
             heads = [b',"audience":%s,"change":%s,"profile_id":"' % (encode(name), encode(word)) for word in WORDS]
             self.parts.append(((heads[0], tail), (heads[1], tail)))

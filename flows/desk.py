@@ -11,7 +11,7 @@ Not here: what happens to a profile (flows.actor), key layouts (state.keys).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import attrgetter
 from typing import Any
 
@@ -67,6 +67,8 @@ class Desk:
     Attributes:
         profiles: by profile id.
         touched: those to write, in order of first touch.
+        stage: the present one (flows.succession).
+        renew: takes profiles that were read and are kept for another one.
     """
 
     def __init__(self, compiled: Compiled, store: Store, tables: Mapping[str, WarehouseTable]) -> None:
@@ -84,6 +86,8 @@ class Desk:
         self.before: dict[bytes, Profile] = {}
         self.moved_bytes = 0
         self.shapes: dict[frozenset[Any], tuple[int, ...]] = {}
+        self.stage = 0
+        self.renew: Callable[[Sequence[Profile]], None] = lambda _: None
 
     def use(self, tables: Mapping[str, WarehouseTable]) -> None:
         """From now on profiles are read with the rows of these tables."""
@@ -203,16 +207,24 @@ class Desk:
         found = self.store.get_many("profiles", keys)
         self.moved_bytes += sum(map(len, filter(None, found)))
         values = iter(found)
-        profiles = self.profiles
+        profiles, stage = self.profiles, self.stage
+        earlier: list[Profile] = []
         for profile_id, groups in zip(ids, reads, strict=True):
             head = next(values)
-            profile = Profile() if head is None else decode_head(head)
+            if head is None:
+                profile = Profile(stage=stage)
+            else:
+                profile = decode_head(head)
+                if profile.stage != stage:
+                    earlier.append(profile)
             profile.id = profile_id
             theirs = profile.groups = self.groups(zip(groups, values, strict=False)) if groups else self.groups()
             theirs.owner = profile_id
             profiles[profile_id] = profile
         if self.tables:
             self._join(ids)
+        if earlier:
+            self.renew(earlier)
 
     def _join(self, ids: list[bytes]) -> None:
         """The warehouse rows of profiles, by the identifiers that they have, looked up together."""

@@ -26,6 +26,7 @@ from flows.watchdog import Watchdog
 from opportune.clock import monotonic_ms, wall_clock_ms
 from opportune.event import iso_text
 from opportune.features import limits
+from opportune.profile import NEVER
 
 EPOCH_EVENTS_MAX = 2_000_000
 """So many records are read in one epoch at most: what is under way between two commits is bounded."""
@@ -183,6 +184,20 @@ class Job:
         metrics.applied, metrics.lag = applied, lag
         return metrics
 
+    def definitions(self) -> dict[str, Any]:
+        """How many shards still bring people to changed definitions, and the audiences that wait, each until when."""
+        lineage = self.actors[0].succession.lineage
+        time_ms = min(actor.settled_ms for actor in self.actors)
+        waiting = {} if lineage is None else lineage.present.waiting
+        return {
+            "renewing": sum(actor.succession.busy for actor in self.actors),
+            "warming": {
+                name: iso_text(until_ms) if until_ms < NEVER else None
+                for name, until_ms in waiting.items()
+                if until_ms >= time_ms
+            },
+        }
+
     def failed(self, error: BaseException) -> None:
         """Keeps the first error, and ends the process where the worker has said how."""
         if self.error is None:
@@ -203,4 +218,5 @@ def snapshot_of(job: Job, now_ms: int) -> dict[str, Any]:
     }
     if job.refreshes is not None:
         status["warehouse"] = job.refreshes.status()
+    status["definitions"] = job.definitions()
     return status

@@ -22,8 +22,8 @@ from flows.in_force import in_force, versions_of
 from flows.mail import LOCAL_TOPICS
 from flows.refresh import put_in_force
 from flows.replay_changes import decode_change
+from flows.succession import compiled_for
 from opportune.clock import Clock, wall_clock_ms
-from opportune.compiled import Compiled
 from opportune.membership import MembershipChange
 from opportune.project import Project
 from opportune.router import Router
@@ -53,11 +53,17 @@ class LocalSnapshots:
     def __init__(self, shards: int) -> None:
         self.shards = shards
         self.known: dict[tuple[str, str], WarehouseTable] = {}
+        self.made = 0
+
+    def forget(self) -> None:
+        """The snapshots of before are read in another way: none of them is there any more."""
+        self.known = {}
 
     def add(self, tables: Mapping[str, WarehouseTable]) -> dict[str, str]:
         """Gives each of these tables the next version; returns the versions by table."""
         for name, table in tables.items():
-            table.version = version_text(len(self.known) + 1)
+            self.made += 1
+            table.version = version_text(self.made)
             self.known[name, table.version] = table
         return versions_of(tables)
 
@@ -100,13 +106,14 @@ class Loop:
         counting: bool = False,
         clock: Clock = wall_clock_ms,
     ) -> None:
-        self.compiled = Compiled(project, counting=counting)
+        self.counting = counting
         self.shards = shards
         if stores is None:
             kept = [MemoryStore() for _ in range(shards)]
             self.stores: Callable[[int], Store] = kept.__getitem__
         else:
             self.stores = stores
+        self.compiled = compiled_for(project, [self.stores(shard) for shard in range(shards)], counting=counting)
         self.tables = dict(tables or {})
         self.snapshots = LocalSnapshots(shards)
         self.snapshots.add(self.tables)
@@ -131,8 +138,7 @@ class Loop:
         for shard in range(self.shards):
             store = self.stores(shard)
             known = in_force(store).versions
-            tables = self.snapshots.open(known) if known else self.tables
-            assert tables is not None, "snapshots in memory are never gone"
+            tables = (self.snapshots.open(known) if known else None) or self.tables
             self.actors.append(
                 Actor(
                     shard,
@@ -155,6 +161,21 @@ class Loop:
 
     def restart(self) -> None:
         """The process dies and starts again: what was not trimmed from the outboxes is sent again."""
+        self._start()
+
+    def deploy(self, project: Project, tables: Mapping[str, WarehouseTable] | None = None) -> None:
+        """The process ends and starts again with other definitions.
+
+        Args:
+            project: the new ones, of the same name.
+            tables: the tables that they read, by name; None: those of before.
+        """
+        stores = [self.stores(shard) for shard in range(self.shards)]
+        self.compiled = compiled_for(project, stores, counting=self.counting)
+        if tables is not None:
+            self.tables = dict(tables)
+            self.snapshots.forget()
+            self.snapshots.add(self.tables)
         self._start()
 
     def commit(self) -> None:

@@ -25,8 +25,8 @@ import msgspec
 from flows.batch import LocalRecord, Mail, Record
 from flows.control import Decisions, from_newer_version, superseded
 from opportune.errors import OpportuneError, RejectedEvent
-from state.keys import META_CHANNELS, META_GENERATION, META_LINEAGE, META_SEQUENCES, U64, decode_u64
-from state.lineage import Lineage
+from state.ancestry import Ancestry
+from state.keys import META_ANCESTRY, META_CHANNELS, META_GENERATION, META_SEQUENCES, U64, decode_u64
 from state.outbox import OutboxMessage
 from state.positions import Channels, Positions, Sequences
 from state.shard_identity import FIRST_GENERATION
@@ -168,7 +168,7 @@ class Mailbox:
         self._topic = topic
         self._channels = Channels(store.get("meta", META_CHANNELS) or b"")
         self._sequences = Sequences(store.get("meta", META_SEQUENCES) or b"")
-        self._lineage = Lineage(store.get("meta", META_LINEAGE) or b"")
+        self._ancestry = Ancestry(store.get("meta", META_ANCESTRY) or b"")
         self._moved = False
         self.generation = decode_u64(store.get("meta", META_GENERATION) or U64(FIRST_GENERATION), "the generation")
         self.kinds: dict[str, Handler] = {"mark": self._mark}
@@ -214,7 +214,7 @@ class Mailbox:
             raise RejectedEvent("bad_mail", f"for shard {stamp.receiver}, in the partition of shard {self._shard}")
         if stamp.generation > self.generation:
             raise superseded(f"mail of shard {stamp.sender}", stamp.generation, self.generation)
-        if stamp.generation < self.generation and not self._lineage.has(*stamp_of(stamp)):
+        if stamp.generation < self.generation and not self._ancestry.has(*stamp_of(stamp)):
             self.abandoned += 1
             return
         last = self._channels.get(stamp.sender)

@@ -9,7 +9,7 @@ Not here: making the snapshot (state.warehouse), what an actor does with it (flo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import msgspec
@@ -83,6 +83,16 @@ def shards_of(state: Path, fingerprint: bytes) -> Callable[[int], Store]:
         return store
 
     return opened
+
+
+def looked_at(stores: Callable[[int], Store], shards: int) -> Iterator[Store]:
+    """The store of each shard, open while it is looked at. Raises as ``stores``."""
+    for shard in range(shards):
+        store = stores(shard)
+        try:
+            yield store
+        finally:
+            store.close()
 
 
 def preview(

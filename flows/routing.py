@@ -7,16 +7,24 @@ from __future__ import annotations
 
 from flows.actor import Actor
 from flows.control import Started
-from opportune.audiences.plan import fingerprint
+from opportune.audiences.keeps import fingerprint
+from opportune.audiences.plan import Plan
 from opportune.clock import wall_clock_ms
 from opportune.compiled import Compiled
 from opportune.event import iso_text
 from opportune.project import Project
+from state.shard_identity import Expected, Identity
 
 
 def routing(project: Project) -> str:
     """Fingerprint of what decides an event's shard, and of what profiles may hold."""
     return fingerprint(project.identity)
+
+
+def expected(project: Project, plan: Plan, shard: int) -> Expected:
+    """What a shard's directory has to be."""
+    identity = Identity(project=project.name, shard=shard, shards=project.settings.state.shards)
+    return Expected(identity, plan.fingerprint.encode(), routing(project).encode())
 
 
 def started(compiled: Compiled, actors: list[Actor]) -> Started:

@@ -41,12 +41,13 @@ from flows.mailbox_trim import trims_of
 from flows.metrics import Metrics, StatusFile
 from flows.refresh import put_in_force
 from flows.refresher import TableRefreshes
-from flows.routing import routing, started
+from flows.routing import expected, started
 from flows.sinks import MembershipSink, shard_of_key
 from flows.snapshots import DIRECTORY, TableSnapshots
 from flows.stop import Stop
+from flows.succession import compiled_for
 from flows.supervisor import die_with_supervisor
-from flows.topic_positions import check_positions
+from flows.topic_positions import check_positions, end_of
 from flows.topic_watch import TopicWatch
 from flows.topics import Topic, TopicSet, prepare, with_prefix
 from flows.watchdog import Watchdog
@@ -59,7 +60,7 @@ from opportune.project import Project
 from opportune.router import Router
 from opportune.settings import Kafka
 from state.rocks import RocksStore, shared_memory
-from state.shard_identity import Expected, Identity, open_shard
+from state.shard_identity import open_shard
 from state.warehouse import WarehouseTable, columns_or_kept, load_table
 
 log = logging.getLogger(__name__)
@@ -176,13 +177,14 @@ class Worker:
 
     def _run(self) -> int:
         project = load(self.options)
-        compiled = Compiled(project)
+        plan = Plan(project)
         settings = project.settings
         admin = connect(settings.kafka, self.stop)
         topics = prepare(settings, admin, self.stop, embedded=self.options.embedded)
         directory = state_directory(project, self.options)
-        snapshots = TableSnapshots(project, compiled.plan, directory, settings.state.shards, wall_clock_ms)
-        actors = self._open(project, compiled, snapshots, topics, directory)
+        snapshots = TableSnapshots(project, plan, directory, settings.state.shards, wall_clock_ms)
+        actors = self._open(project, plan, snapshots, topics, directory)
+        compiled = actors[0].compiled
         self._check(actors, topics)
         inputs = [
             self._input(actors, topic, number, mail=topic is topics.mailbox)
@@ -206,7 +208,7 @@ class Worker:
     def _open(
         self,
         project: Project,
-        compiled: Compiled,
+        plan: Plan,
         snapshots: TableSnapshots,
         topics: TopicSet,
         directory: Path,
@@ -214,15 +216,16 @@ class Worker:
         newest = snapshots.newest()
         memory = shared_memory()
         shards = project.settings.state.shards
+        stores = [RocksStore(directory / "shards" / f"{shard:04d}", memory) for shard in range(shards)]
+        for shard, store in enumerate(stores):
+            open_shard(store, expected(project, plan, shard))
+        compiled = compiled_for(project, stores)
         changes = ChangeWriter(compiled, topics.memberships.name, topics.memberships.partitions, wall_clock_ms)
         letters = DeadLetters(topics.dead_letters.name, project.settings.event_bytes_max)
         mailbox, control = topics.mailbox, topics.control
         mail = MailTopics(mailbox.name, mailbox.topic_id, control.name, control.topic_id)
         actors = []
-        for shard in range(shards):
-            store = RocksStore(directory / "shards" / f"{shard:04d}", memory)
-            identity = Identity(project=project.name, shard=shard, shards=shards)
-            open_shard(store, Expected(identity, compiled.plan.fingerprint.encode(), routing(project).encode()))
+        for shard, store in enumerate(stores):
             # A snapshot that is gone cannot be compared with: then everybody is looked at.
             tables = snapshots.open(in_force(store).versions) or snapshots.open(newest)
             assert tables is not None, "a snapshot that was just opened is gone"
@@ -375,11 +378,6 @@ def close(parts: list[Any], consumers: tuple[Any, ...], actors: list[Actor]) -> 
         consumer.close()
     for actor in actors:
         actor.store.close()
-
-
-def end_of(topics: TopicSet, one: Input) -> int:
-    """Where the broker said that an input ends."""
-    return next(topic.ends[one.partition] for topic in topics.read() if topic.name == one.topic)
 
 
 def first_instant(kafka: Any, events: list[Input]) -> int:

@@ -45,6 +45,13 @@ class Membership(msgspec.Struct, frozen=True):
     until: str | None = None
 
 
+class Warming(msgspec.Struct, frozen=True):
+    """An audience of which nobody can say yet who is in it, and until when; None: no time completes what it has seen."""
+
+    audience: str
+    until: str | None = None
+
+
 class Person(msgspec.Struct, frozen=True):
     """A person, with the fields that were asked for."""
 
@@ -55,6 +62,7 @@ class Person(msgspec.Struct, frozen=True):
     traits: dict[str, Any] = {}
     attributes: dict[str, Any] = {}
     computed_traits: dict[str, Any] = {}
+    warming: list[Warming] = []
 
 
 class LastHour(msgspec.Struct, frozen=True):
@@ -119,7 +127,14 @@ class Erasure(msgspec.Struct, frozen=True):
 
 
 class _Member(msgspec.Struct):
-    member: bool
+    member: bool | None
+
+
+def _member_of(person: Person, audience: str) -> _Member:
+    """What a person's answer says of an audience."""
+    if any(one.audience == audience for one in person.warming):
+        return _Member(None)
+    return _Member(any(one.audience == audience for one in person.memberships))
 
 
 class _Lookup(msgspec.Struct):
@@ -225,13 +240,23 @@ class Client:
         return [one.profile for one in answer.results]
 
     def is_member(self, identifier: str, audience: str, min_freshness_ms: int | None = None) -> bool:
-        """Whether somebody is in an audience; whom nobody knows is in none. Raises as ``person``."""
+        """Whether somebody is in an audience; whom nobody knows is in none.
+
+        Raises:
+            ReadRefused: as ``person``; and where the audience is warming: nobody can say yet.
+            CallFailed: as ``person``.
+        """
         if "/" in identifier:
             person = self.person(identifier, ["memberships"], min_freshness_ms)
-            return person is not None and any(one.audience == audience for one in person.memberships)
-        path = f"/v1/profiles/{quote(identifier, safe='')}/audiences/{quote(audience, safe='')}"
-        found = self._known(path, _Member, {"min_freshness_ms": min_freshness_ms})
-        return found is not None and found.member
+            found = None if person is None else _member_of(person, audience)
+        else:
+            path = f"/v1/profiles/{quote(identifier, safe='')}/audiences/{quote(audience, safe='')}"
+            found = self._known(path, _Member, {"min_freshness_ms": min_freshness_ms})
+        if found is None:
+            return False
+        if found.member is None:
+            raise ReadRefused("the audience is warming: what it looks at has not been seen for long enough yet")
+        return found.member
 
     def explanation(self, identifier: str, audience: str) -> Explanation | None:
         """Why somebody is in an audience or not; None where nobody is known by the identifier. Raises as ``person``."""

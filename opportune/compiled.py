@@ -6,12 +6,13 @@ Not here: each of the parts (opportune.audiences, opportune.decode).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from opportune.audiences.approximations import Approximations
 from opportune.audiences.compiler import Program, compile_plan
 from opportune.audiences.plan import Handler, Plan
+from opportune.audiences.warming import wait
 from opportune.decode import EventType
 from opportune.project import Project
 
@@ -39,6 +40,8 @@ class Compiled:
     Args:
         project: a valid project.
         counting: whether evaluations are counted, for tests.
+        waiting: by name, until when audiences are warming (``Plan.wait``).
+        gone: names and definitions of audiences that the project no longer has and people may still be in.
 
     Attributes:
         plan, event_type, program, approximations: the parts.
@@ -47,9 +50,18 @@ class Compiled:
         kinds: the actions of other calls, by (call type, name or None).
     """
 
-    def __init__(self, project: Project, *, counting: bool = False) -> None:
+    def __init__(
+        self,
+        project: Project,
+        *,
+        counting: bool = False,
+        waiting: Mapping[str, int] | None = None,
+        gone: Sequence[tuple[str, str]] = (),
+    ) -> None:
         self.project = project
         self.plan = Plan(project)
+        wait(self.plan, waiting or {})
+        self.gone = list(gone)
         self.event_type = EventType(self.plan, project.identity.namespaces)
         self.program: Program = compile_plan(self.plan, self.event_type, counting=counting)
         self.tracks: dict[Any, Action] = {}

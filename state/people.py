@@ -15,7 +15,9 @@ from typing import Any
 import msgspec
 
 from opportune.audiences.explain import PersonState
+from opportune.audiences.lineage import Lineage, follow
 from opportune.audiences.plan import TRAITS
+from opportune.audiences.renewal import has_state, renewals, renumbered
 from opportune.compiled import Compiled
 from opportune.decode import decode_traits
 from opportune.errors import ReadRefused
@@ -54,7 +56,8 @@ class Person(msgspec.Struct, frozen=True):
         id: 16 bytes.
         as_of_ms: the instant, log time.
         identifiers: ``namespace:value`` texts.
-        memberships: in order of audience.
+        memberships: in order of audience, without those of ``warming``.
+        warming: audiences that have not seen enough yet, with the instant up to which they have not (``NEVER``: no time ends it).
         traits: those that some condition reads.
         attributes: the warehouse columns that some condition reads, by ``table.column``.
         version: of the last membership change that the job has made.
@@ -71,6 +74,7 @@ class Person(msgspec.Struct, frozen=True):
     version: int = 0
     frozen: bool = False
     approximate: list[str] = []
+    warming: dict[str, int] = {}
 
 
 class _Groups(dict[int, Any]):
@@ -92,9 +96,15 @@ class People:
     Args:
         compiled: the project.
         tables: the warehouse tables that are in force in the shard, by name.
+        lineage: for which definitions the shard's state is kept; None: for these only.
     """
 
-    def __init__(self, compiled: Compiled, tables: Mapping[str, WarehouseTable]) -> None:
+    def __init__(
+        self, compiled: Compiled, tables: Mapping[str, WarehouseTable], lineage: Lineage | None = None
+    ) -> None:
+        self.lineage = lineage or Lineage(layouts=[follow(compiled.plan, None, 0, 0)])
+        self.stage = self.lineage.present.stage
+        self.ways = renewals(self.lineage.layouts, compiled.plan, self.lineage.gone())
         self.compiled = compiled
         self.names = compiled.names
         self.in_force = tables
@@ -118,9 +128,12 @@ class People:
         head = reader.get("profiles", profile_id)
         if head is None or not decode_head(head).now:
             return None
-        profile, changed = self._now(reader, profile_id, head, time_ms)
-        stored = sorted(profile.members)
-        values = reader.get_many("members", [pack_member(number, profile_id) for number in stored])
+        profile, changed, index = self._now(reader, profile_id, head, time_ms)
+        frozen = bool(profile.fate & FROZEN)
+        as_of_ms = profile.now if frozen else max(time_ms - 1, profile.now)
+        warming = self.warming(as_of_ms)
+        stored = sorted(number for number in profile.members if self.is_known(number, warming))
+        values = reader.get_many("members", [pack_member(index.get(number, number), profile_id) for number in stored])
         since_ms: dict[int, int] = {}
         for number, value in zip(stored, values, strict=True):
             since = changed.get(number)
@@ -133,16 +146,22 @@ class People:
         # An evaluation leaves them decoded.
         decoded = raw if isinstance(raw, dict) else decode_traits(raw) if raw else {}
         traits = {name: trait[1] for name, trait in decoded.items() if trait[1] is not None}
-        frozen = bool(profile.fate & FROZEN)
         approximate = self._approximate(reader, profile)
-        as_of_ms = profile.now if frozen else max(time_ms - 1, profile.now)
         attributes = self._attributes(profile)
         wanted = [number for number in stored if until_of is None or self.names[number] in until_of]
         ends = self._outlook.ends(profile, wanted) if profile.due != NEVER and wanted else {}
         memberships = [Membership(self.names[number], at, ends.get(number)) for number, at in since_ms.items()]
         memberships.sort(key=lambda one: one.audience)
-        who = profile.identifiers
-        return Person(profile_id, as_of_ms, who, memberships, traits, attributes, profile.version, frozen, approximate)
+        who, version = profile.identifiers, profile.version
+        return Person(profile_id, as_of_ms, who, memberships, traits, attributes, version, frozen, approximate, warming)
+
+    def warming(self, as_of_ms: int) -> dict[str, int]:
+        """The audiences that have not seen enough at an instant, with the one up to which they have not."""
+        return {name: until_ms for name, until_ms in self.lineage.present.waiting.items() if until_ms > as_of_ms}
+
+    def is_known(self, number: int, warming: Container[str]) -> bool:
+        """Whether a number is that of an audience of the project that is not warming."""
+        return number < len(self.names) and self.names[number] not in warming
 
     def state(self, reader: Reading, profile_id: bytes) -> PersonState | None:
         """All that is kept of a person, opened: for explanations and computed traits."""
@@ -153,6 +172,9 @@ class People:
         if not approximations.groups:
             return []
         unread = [number for number in approximations.groups if groups.get(number).__class__ is not list]
+        if profile.stage != self.stage and self.ways[profile.stage].moved:
+            # It was renewed here: what it has no group of is nowhere, whatever the store has under that number.
+            unread = []
         values = reader.get_many("profiles", [profile.id + U16(number) for number in unread])
         opened = {number: decode_group(value) for number, value in zip(unread, values, strict=True) if value}
         return [name for number, name in enumerate(self.names) if approximations.of(number, {**groups, **opened})]
@@ -164,15 +186,18 @@ class People:
             By audience number and profile id, since when it is a member; None: it no longer is.
 
         Raises:
-            ReadRefused: the job is too far behind with its timers to correct what is stored.
+            ReadRefused: the job is too far behind with its timers, or with people whom changed definitions concern, to
+                correct what is stored.
         """
+        if not self.lineage.done:
+            raise ReadRefused("changed definitions are being put in force: ask again")
         overdue = self._overdue(reader, time_ms)
         corrected: dict[int, dict[bytes, int | None]] = {}
         for at in range(0, len(overdue), SLICE):
             part = overdue[at : at + SLICE]
             for profile_id, head in zip(part, reader.get_many("profiles", part), strict=True):
                 if head is not None:
-                    profile, changed = self._now(reader, profile_id, head, time_ms)
+                    profile, changed, _ = self._now(reader, profile_id, head, time_ms)
                     for audience, since_ms in changed.items():
                         inside = audience in profile.members
                         corrected.setdefault(audience, {})[profile_id] = since_ms if inside else None
@@ -184,8 +209,15 @@ class People:
             raise ReadRefused("the job is working off more timers than can be looked at here: ask again")
         return list(dict.fromkeys(decode_timer(key)[1] for key in keys))
 
-    def _now(self, reader: Reading, profile_id: bytes, head: bytes, time_ms: int) -> tuple[Profile, dict[int, int]]:
-        """A profile as of an instant, and the instants of what has changed since it was stored, by audience number."""
+    def _now(
+        self, reader: Reading, profile_id: bytes, head: bytes, time_ms: int
+    ) -> tuple[Profile, dict[int, int], dict[int, int]]:
+        """A profile as of an instant.
+
+        Returns:
+            It; the instants of what has changed since it was stored, by audience number; and the numbers under which its
+            memberships are stored, where those are others.
+        """
         assert len(profile_id) == PROFILE_BYTES, "a profile id is 16 bytes"
         profile = decode_head(head)
         profile.id = profile_id
@@ -193,10 +225,20 @@ class People:
         profile.dirty = set()
         (profile.row,) = rows_of(self.tables, [profile])
         out: list[Change] = []
+        evaluate = self.compiled.program.evaluate
+        index: dict[int, int] = {}
+        if profile.stage != self.stage and has_state(profile):
+            # The job has not come to this person since the definitions changed.
+            way = self.ways[profile.stage]
+            index = {number: old for old, number in enumerate(way.numbers)}
+            if way.moved:
+                profile.groups.update(enumerate(way.groups(lambda group: opened(reader, profile_id, group))))
+            renumbered(profile, way)
+            way.evaluate(profile, max(self.lineage.at, profile.now), evaluate, out)
         # One that is on its way into another profile stays as it was: its events and its time go on there.
         if profile.due < time_ms and not profile.fate & FROZEN:
-            advance(profile, time_ms, out, self.compiled.program.evaluate)
-        return profile, {audience: at for _, audience, _, at, _ in out}
+            advance(profile, time_ms, out, evaluate)
+        return profile, {audience: at for _, audience, _, at, _ in out}, index
 
     def _attributes(self, profile: Profile) -> dict[str, Any]:
         rows: Sequence[Any] = [profile.row] if len(self.tables) == 1 else profile.row or ()
@@ -206,3 +248,9 @@ class People:
             if row is not None
             for column, value in zip(table.columns, row, strict=True)
         }
+
+
+def opened(reader: Reading, profile_id: bytes, group: int) -> Any:
+    """A stored feature group, opened; None where there is none."""
+    value = reader.get("profiles", profile_id + U16(group))
+    return None if value is None else decode_traits(value) if group == TRAITS else decode_group(value)

@@ -7,7 +7,7 @@ Not here: what is concluded from it (opportune.audiences.explain), the layouts (
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,13 @@ import msgspec
 
 from opportune.audiences.explain import PersonState
 from opportune.audiences.plan import TRAITS, Plan
+from opportune.audiences.renewal import renewals, renumbered
 from opportune.decode import decode_traits
 from opportune.errors import StateError
 from opportune.identity import ProfileId, profile_id, shard_of
 from opportune.profile import ELSEWHERE, MOVED, Profile
 from state.keys import META_PLAN, U16
+from state.lineage import lineage_of
 from state.rocks import frozen
 from state.store import Reading, Store
 from state.warehouse import WarehouseTable, keys_of, rows_of
@@ -158,17 +160,27 @@ def person_state(
     head_bytes = store.get("profiles", profile)
     if head_bytes is None:
         return None
-    numbers = [group.number for group in plan.groups]
-    values = store.get_many("profiles", [profile + U16(number) for number in numbers])
-    stored = {number: value for number, value in zip(numbers, values, strict=True) if value is not None}
     head = _head(profile, head_bytes)
     if not head.now:
         return None
+    lineage = lineage_of(store)
+    ways = {} if lineage is None else renewals(lineage.layouts, plan, lineage.gone())
+    way = ways.get(head.stage)
+    numbers = way.old_groups if way is not None else range(len(plan.groups))
+    values = store.get_many("profiles", [profile + U16(number) for number in numbers])
+    stored = {number: value for number, value in zip(numbers, values, strict=True) if value is not None}
     try:
-        kept = decode_traits(stored.pop(TRAITS)) if TRAITS in stored else {}
-        groups: dict[int, Sequence[Any]] = {number: decode_group(value) for number, value in stored.items()}
+        opened: dict[int, Any] = {
+            number: decode_traits(value) if number == TRAITS else decode_group(value)
+            for number, value in stored.items()
+        }
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise unreadable(profile, error) from error
+    if way is not None:
+        # The job has not come to this person since the definitions changed.
+        opened = {number: value for number, value in enumerate(way.groups(opened.get)) if value is not None}
+        renumbered(head, way)
+    kept = opened.pop(TRAITS, {})
     head.id = profile
     rows = {name: row for name, table in tables.items() for row in rows_of([table], [head]) if row is not None}
     names = [audience.name for audience in plan.audiences]
@@ -176,9 +188,10 @@ def person_state(
         profile.hex(),
         list(head.identifiers),
         head.now,
-        {names[number] for number in head.members},
-        groups,
+        {names[number] for number in head.members if number < len(names)},
+        opened,
         {name: (at, value) for name, (at, value, _) in kept.items()},
         {name: row for name, row in rows.items() if name in plan.columns},
         {name: tuple(keys_of(tables[name], head)) for name in rows},
+        None if lineage is None else lineage.present,
     )

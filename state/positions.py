@@ -1,11 +1,12 @@
 """How far a shard has read and sent: applied positions of its inputs, and the last mail of each channel.
 
-Owns: the values ``applied``, ``channels`` and ``sequences`` of the meta family, each one value whatever the number of
+Owns: the values ``applied``, ``channels``, ``sequences`` and ``reached`` of the meta family, each one value whatever the number of
 partitions::
 
     applied    (topic_id:16 | partition:u32 | offset:i64 | time_ms:i64)*      in order of first use
     channels   (sender:u32 | generation:u64 | sequence:u64)*                  mail taken, in order of first use
     sequences  (receiver:u32 | sequence:u64)*                                 mail sent, in order of first use
+    reached    time_ms:u64 | latest_ms:u64                                    log time, and the latest arrival that was applied
 
 ``offset`` is the offset to read next, as Kafka counts positions: all below it is applied. ``time_ms`` is the log time
 that the partition was read to. A topic that was made anew has another id, so its positions are other ones.
@@ -19,6 +20,8 @@ from collections.abc import Iterator
 from struct import Struct
 
 from opportune.errors import StateError
+from state.keys import META_REACHED
+from state.store import Batch, Store
 
 _APPLIED = Struct(">16sIqq")
 _APPLIED_TAIL = Struct(">qq")
@@ -27,6 +30,7 @@ _CHANNEL = Struct(">IQQ")
 _CHANNEL_TAIL = Struct(">QQ")
 _CHANNEL_AT = _CHANNEL.size - _CHANNEL_TAIL.size
 _SEQUENCE = Struct(">IQ")
+_REACHED = Struct(">QQ")
 
 
 class Positions:
@@ -75,6 +79,39 @@ class Positions:
         """((topic_id, partition), (offset, time_ms)) in order of first use."""
         for topic, partition, offset, time_ms in _APPLIED.iter_unpack(bytes(self._buffer)):
             yield (topic, partition), (offset, time_ms)
+
+
+class Reached:
+    """How far a shard has come in time.
+
+    Args:
+        store: the shard's state.
+
+    Attributes:
+        time_ms: log time that the state tells of; it may be behind.
+        latest_ms: no event of a later arrival was applied.
+
+    Raises:
+        StateError: the value is of another layout.
+    """
+
+    __slots__ = ("_meta", "latest_ms", "time_ms")
+
+    def __init__(self, store: Store) -> None:
+        self._meta = store.family("meta")
+        value = store.get("meta", META_REACHED) or _REACHED.pack(0, 0)
+        _check(len(value) == _REACHED.size, "reached")
+        self.time_ms, self.latest_ms = _REACHED.unpack(value)
+
+    def late(self, arrival_ms: int) -> int:
+        """An event of this arrival is applied; returns the arrival."""
+        self.latest_ms = max(self.latest_ms, arrival_ms)
+        return arrival_ms
+
+    def save(self, write: Batch, time_ms: int) -> None:
+        """Puts that time has come to an instant into a write."""
+        self.time_ms = max(self.time_ms, time_ms)
+        write.put(META_REACHED, _REACHED.pack(self.time_ms, self.latest_ms), self._meta)
 
 
 class Channels:

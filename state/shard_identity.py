@@ -60,7 +60,7 @@ class Expected:
 
     Args:
         identity: of the directory.
-        plan: fingerprint of the compiled definitions.
+        plan: fingerprint of the compiled definitions, for a state that is made.
         routing: fingerprint of namespaces, blocked values and all else that decides an event's shard.
     """
 
@@ -114,7 +114,8 @@ def open_shard(store: Store, expected: Expected) -> Opened:
         Its generation, and whether it was empty.
 
     Raises:
-        StateError: it is another project's, shard's, format's or plan's: the message says what to do.
+        StateError: it is another project's, shard's or format's, or routed otherwise: the message says what to do. Other
+            definitions are no error: what follows from them is flows.succession's.
     """
     value = store.get("meta", META_IDENTITY)
     if value is None:
@@ -124,11 +125,6 @@ def open_shard(store: Store, expected: Expected) -> Opened:
         raise StateError(
             "what decides an event's shard (identifier namespaces, blocked values) changed: records read again would go "
             f"to other shards and count twice. Put it back as it was, or: {_START_ANEW}"
-        )
-    if store.get("meta", META_PLAN) != expected.plan:
-        raise StateError(
-            "definitions changed: this version keeps state only for unchanged definitions. Put them back as they were, or "
-            "start with a new state directory; the topics are read again from the beginning."
         )
     generation = store.get("meta", META_GENERATION)
     return Opened(decode_u64(generation or b"", "the generation"), new=False)

@@ -33,6 +33,7 @@ from opportune.audiences.explain_general import of_person
 from opportune.event import iso_text
 from opportune.features.values import InstantValue
 from opportune.identifiers import Blocked, IdentitySettings, normalised
+from opportune.profile import NEVER
 from state.people import Membership, Person
 
 FIELDS = ("identifiers", "memberships", "traits", "computed_traits", "attributes")
@@ -100,14 +101,20 @@ def lookup_routes(shards: Shards, access: Access, counters: Counters) -> APIRout
         min_position: str | None = POSITION,
         min_version: int | None = VERSION,
     ) -> Response:
-        """Whether a person is in one audience, since when, and until when if nothing happens."""
+        """Whether a person is in one audience, since when, and until when if nothing happens.
+
+        ``member`` is null where the audience has not seen enough to say (``warming``).
+        """
         access.check(request, "read:profiles")
         if audience not in shards.compiled.plan.numbers:
             raise no_such_audience()
         wanted = as_fresh(min_freshness_ms, min_position, min_version, shards.count)
         found, person = await look_up(identifier, wanted, (audience,))
         one = next((one for one in person.memberships if one.audience == audience), None)
-        answer: dict[str, Any] = {"profile_id": person.id.hex(), "audience": audience, "member": one is not None}
+        member = None if audience in person.warming else one is not None
+        answer: dict[str, Any] = {"profile_id": person.id.hex(), "audience": audience, "member": member}
+        if member is None:
+            answer["warming"] = waiting(audience, person.warming[audience])
         if one is not None:
             answer |= times_of(one)
         return written(answer | {"freshness": age(shards, found)})
@@ -166,6 +173,11 @@ def choose(fields: list[str] | None) -> set[str]:
     return chosen
 
 
+def waiting(audience: str, until_ms: int) -> dict[str, Any]:
+    """An audience that has not seen enough yet, and until when; without ``until`` where no time completes it."""
+    return {"audience": audience} | ({"until": iso_text(until_ms)} if until_ms < NEVER else {})
+
+
 def told(shards: Shards, found: Found, person: Person, chosen: set[str]) -> dict[str, Any]:
     """A person as an answer."""
     identifiers: dict[str, list[str]] = {}
@@ -175,6 +187,7 @@ def told(shards: Shards, found: Found, person: Person, chosen: set[str]) -> dict
     answer: dict[str, Any] = {"profile_id": person.id.hex(), "identifiers": identifiers}
     if "memberships" in chosen:
         answer["memberships"] = [{"audience": one.audience, **times_of(one)} for one in person.memberships]
+        answer["warming"] = [waiting(name, until_ms) for name, until_ms in sorted(person.warming.items())]
     if "traits" in chosen:
         answer["traits"] = person.traits
     if "computed_traits" in chosen:

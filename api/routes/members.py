@@ -62,6 +62,11 @@ def member_routes(shards: Shards, listings: Listings, access: Access) -> APIRout
         if media_type is None:
             raise Problem(406, "no_such_format", f"members come as {', '.join(FORMATS)}")
         listing, after = await _listing(listings, cursor)
+        try:
+            await asyncio.to_thread(listing.check, numbers[name])
+        except BaseException:
+            listings.release(listing)
+            raise
         headers = {
             "Opportune-As-Of": ", ".join(
                 f"{shard}={iso_text(max(at - 1, 0))}" for shard, at in enumerate(listing.times)

@@ -122,20 +122,21 @@ class State(_Body, array_like=True, frozen=True, gc=False):
     Args:
         profile: its id.
         now: its last instant.
-        members: the numbers of its audiences.
+        members: the names of its audiences.
         identifiers, pending, turns, absorbed: as in ``Profile``.
-        groups: opened feature groups, encoded, by number.
+        cells: what it keeps of features, encoded, by what that is (opportune.audiences.lineage): the other side may run on
+            other definitions. Of several features that keep the same, one.
         history: as in flows.identity.notes.
     """
 
     profile: bytes
     now: int
-    members: list[int]
+    members: list[str]
     identifiers: list[str]
     pending: list[str]
     turns: dict[int, int]
     absorbed: list[int]
-    groups: dict[int, bytes]
+    cells: dict[str, bytes]
     history: bytes
 
 

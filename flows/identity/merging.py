@@ -26,6 +26,9 @@ from state.store import Batch as Write
 TURNS_MAX = 256
 _encode = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder(list[Any]).decode
+_cell = msgspec.msgpack.Decoder().decode
+TRAITS_KEEP = "traits"
+"""The name of all traits among cells."""
 
 
 def freeze(profile: Profile, into: bytes) -> None:
@@ -44,20 +47,25 @@ def thaw(profile: Profile) -> None:
 
 def state_of(profile: Profile, plan: Plan, history: bytes) -> State:
     """All that a profile is; its groups are read where they are not at hand."""
-    groups: dict[int, bytes] = {}
-    for group in range(len(plan.groups)):
+    cells: dict[str, bytes] = {}
+    for group, keeps in enumerate(plan.keeps):
         value = profile.groups[group]
-        if value is not None:
-            groups[group] = value if isinstance(value, bytes) else _packed(group, value)
+        if value is None:
+            continue
+        if group == TRAITS:
+            cells[TRAITS_KEEP] = value if isinstance(value, bytes) else encode_traits(value)
+        else:
+            opened = _opened(plan, group, value)
+            cells |= {keep: _encode(cell) for keep, cell in zip(keeps, opened, strict=True) if cell}
     return State(
         profile.id,
         profile.now,
-        sorted(profile.members),
+        sorted(plan.audiences[number].name for number in profile.members),
         profile.identifiers,
         profile.pending,
         profile.turns,
         profile.absorbed,
-        groups,
+        cells,
         history,
     )
 
@@ -84,10 +92,11 @@ def absorb(
     """
     if profile.due < now:
         advance(profile, now, out, evaluate)
-    for group, packed in state.groups.items():
-        theirs = _opened(plan, group, packed)
-        profile.groups[group] = merge_group(plan, group, _opened(plan, group, profile.groups[group]), theirs)
-        profile.dirty.add(group)
+    for group in range(len(plan.groups)):
+        theirs = _group_of(plan, group, state.cells)
+        if theirs is not None:
+            profile.groups[group] = merge_group(plan, group, _opened(plan, group, profile.groups[group]), theirs)
+            profile.dirty.add(group)
     unite(profile, state)
     join(profile)
     before = set(profile.members)
@@ -101,7 +110,8 @@ def absorb(
     profile.now = now
     for audience in sorted(profile.members ^ before):
         entered = audience in profile.members
-        by: Any = Merged("merged_from", state.profile) if entered and audience in state.members else "event"
+        theirs = plan.audiences[audience].name in state.members
+        by: Any = Merged("merged_from", state.profile) if entered and theirs else "event"
         out.append((profile, audience, entered, now, by))
 
 
@@ -152,8 +162,17 @@ def leave(profile: Profile, winner: bytes, now: int, desk: Desk, write: Write, o
     profile.turns, profile.strong = {}, profile.strong if profile.fate & ELSEWHERE else []
 
 
-def _packed(group: int, value: Any) -> bytes:
-    return encode_traits(value) if group == TRAITS else _encode(value)
+def _group_of(plan: Plan, group: int, cells: dict[str, bytes]) -> Any:
+    """A group as the other profile had it, opened; None where nothing of it came."""
+    if group == TRAITS:
+        packed = cells.get(TRAITS_KEEP)
+        kept = {} if packed is None else decode_traits(packed)
+        return {name: trait for name, trait in kept.items() if name in plan.traits} or None
+    came = [cells.get(keep) for keep in plan.keeps[group]]
+    if not any(came):
+        return None
+    fresh = _opened(plan, group, None)
+    return [old if packed is None else _cell(packed) for old, packed in zip(fresh, came, strict=True)]
 
 
 def _opened(plan: Plan, group: int, value: Any) -> Any:

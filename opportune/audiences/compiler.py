@@ -13,7 +13,7 @@ Not here: conditions as statements (opportune.audiences.conditions), features an
 
 from __future__ import annotations
 
-from bisect import bisect_right, insort
+from bisect import insort
 from collections.abc import Callable
 from decimal import Decimal
 from itertools import groupby
@@ -29,29 +29,11 @@ from opportune.audiences.plan import ATTRIBUTES, TRAITS, Feature, Group, Handler
 from opportune.audiences.predicate import NUMBERS, walk
 from opportune.audiences.schema import Condition, Path, TraitCondition, TraitValue, Where
 from opportune.audiences.sources import SESSION, general
+from opportune.audiences.steps import counted
 from opportune.decode import EventType, decode_traits
 from opportune.features.calendar import zone_name
 from opportune.features.values import InstantValue
 from opportune.profile import NEVER, Evaluate
-
-
-def counted(ring: list[int], now: int, within: int, holds: Callable[[int], bool]) -> tuple[bool, int]:
-    """Whether a predicate holds for the number of instants in a window, and when that changes by itself.
-
-    Args:
-        ring: instants in ascending order.
-        now: milliseconds.
-        within: the window's length, milliseconds: it holds instants t with now - within < t <= now.
-        holds: the predicate on the count.
-    """
-    start = bisect_right(ring, now - within)
-    value = holds(len(ring) - start)
-    while start < len(ring):
-        instant = ring[start]
-        start = bisect_right(ring, instant)
-        if holds(len(ring) - start) != value:
-            return value, instant + within
-    return value, NEVER
 
 
 class Program(msgspec.Struct):
@@ -59,7 +41,7 @@ class Program(msgspec.Struct):
 
     Args:
         source: the generated module, for those who want to read it.
-        fold: by handler number; None for the handler of attributes.
+        fold: by handler number; None for the handlers that no message has.
         evaluate: by handler number.
         found: evaluates a person who has no events.
         evaluated: how often each audience was evaluated, by number; counted only where asked for.
@@ -82,7 +64,7 @@ def compile_plan(plan: Plan, event_type: EventType, *, counting: bool = False) -
     """
     writer = Writer(plan, event_type, counting=counting)
     for handler in plan.handlers:
-        if handler.number != ATTRIBUTES:
+        if handler.number != ATTRIBUTES and not handler.wakes_ms:
             writer.fold(handler)
         writer.evaluate(handler)
     writer.found()
@@ -110,11 +92,10 @@ def compile_plan(plan: Plan, event_type: EventType, *, counting: bool = False) -
         "InstantValue": InstantValue,
         "zone_name": zone_name,
     }
-    for group in plan.groups:
-        for feature in group.features.values():
-            if feature.kind is not None:
-                namespace[f"put{group.number}_{feature.number}"] = feature.kind.put
-                namespace[f"look{group.number}_{feature.number}"] = getattr(feature.kind, "look", None)
+    for number, feature in ((group.number, each) for group in plan.groups for each in group.features.values()):
+        if feature.kind is not None:
+            namespace[f"put{number}_{feature.number}"] = feature.kind.put
+            namespace[f"look{number}_{feature.number}"] = getattr(feature.kind, "look", None)
     exec(compile(source, "<plan>", "exec"), namespace)  # noqa: S102 - the source is ours; constants enter by repr
     numbers = range(len(plan.handlers))
     return Program(
@@ -137,6 +118,7 @@ class Writer:
         self.approximations = Approximations(plan)
         self.lines: list[str] = []
         self.values: dict[Path, str] = {}
+        self.wakes_ms = 0
         self.emitter = Emitter(plan, self.names, self.lines)
         self.referenced = {child for number in plan.order for child in plan.references(number)}
 
@@ -230,6 +212,10 @@ class Writer:
     def evaluate(self, handler: Handler) -> None:
         """The function that evaluates all that a handler touches."""
         self.lines.append(f"def evaluate_{handler.number}(p, now, out, e):")
+        self.wakes_ms = handler.wakes_ms
+        if handler.wakes_ms:
+            wakes_ms = handler.wakes_ms
+            self.lines += [f" if now < {wakes_ms}: return {wakes_ms}", f" if now == {wakes_ms}: e = 'definition'"]
         self.lines.append(" G = p.groups; m = p.members; row = p.row; nx = NEVER")
         self._audiences(handler, None, " ")
         self.lines.append(" return nx")
@@ -241,7 +227,11 @@ class Writer:
         w(" G = p.groups; m = p.members; row = p.row; nx = NEVER")
         emitter = Emitter(self.plan, self.names, self.lines, empty=True)
         for number in self.plan.order:
-            if any(general(leaf) and not decided(leaf) for leaf in self.plan.own_leaves(number)):
+            if self.plan.waiting.get(number) == NEVER:
+                continue
+            if number in self.plan.waiting or any(
+                general(leaf) and not decided(leaf) for leaf in self.plan.own_leaves(number)
+            ):
                 self.emitter.scope = set()
                 self._audience(number, " ")
                 continue
@@ -257,6 +247,8 @@ class Writer:
         w(f" if nx < p.dues.get({ATTRIBUTES}, NEVER):")
         w(f"  p.dues[{ATTRIBUTES}] = nx")
         w("  if nx < p.due: p.due = nx")
+        for number, wakes_ms in ((each.number, each.wakes_ms) for each in self.plan.handlers if each.wakes_ms):
+            w(f" if now <= {wakes_ms}: p.dues[{number}] = {wakes_ms}; p.due = min(p.due, {wakes_ms})")
 
     def _set_traits(self, gates: dict[tuple[str, object], str]) -> None:
         """For each name the value with the greatest event time; a later arrival wins a tie."""
@@ -322,7 +314,7 @@ class Writer:
         """Evaluates the handler's audiences, those behind the same gates together; without gates all of them."""
         opened: set[object] = {*handler.groups, *([TRAITS] if handler.traits else [])} if gates is not None else set()
         needed = {number: self._gates(number, gates) for number in handler.audiences} if gates is not None else {}
-        ordered = handler.audiences
+        ordered = tuple(number for number in handler.audiences if self.plan.waiting.get(number) != NEVER)
         if not self.referenced & set(ordered):
             ordered = tuple(sorted(ordered, key=lambda number: sorted(needed.get(number, ()))))
         for gate, numbers in groupby(ordered, key=lambda number: needed.get(number, frozenset())):
@@ -364,8 +356,12 @@ class Writer:
             self.lines.append(f"{indent}evaluated[{number}] += 1")
 
     def _audience(self, number: int, indent: str) -> None:
-        """The value of one audience, and the change if it is one."""
+        """The value of one audience, and the change if it is one; one that waits is left alone up to its instant."""
         w = self.lines.append
+        until_ms = self.plan.waiting.get(number)
+        if until_ms is not None:
+            w(f"{indent}if now {'>=' if until_ms == self.wakes_ms else '>'} {until_ms}:")
+            indent += " "
         self._count(number, indent)
         condition, emitter = self.plan.audiences[number].condition, self.emitter
         guard = emitter.guard(condition)

@@ -21,6 +21,7 @@ from opportune.audiences import predicate as predicates
 from opportune.audiences.durations import duration_text
 from opportune.audiences.explain_events import INSTANTS_SHOWN, times_text
 from opportune.audiences.explained import Explained, Explanation, Value
+from opportune.audiences.lineage import Layout, unseen
 from opportune.audiences.operands import operands_of
 from opportune.audiences.plan import Plan
 from opportune.audiences.schema import (
@@ -59,6 +60,7 @@ class PersonState(msgspec.Struct):
         traits: by name, the instant and the value.
         rows: by table, the used columns in the plan's order; a table that is not there has no row of the person.
         keys: by table, the person's identifiers that have a row there; the row of the first one holds.
+        layout: since when the state has seen what; None: always.
     """
 
     profile_id: str
@@ -69,6 +71,7 @@ class PersonState(msgspec.Struct):
     traits: Mapping[str, tuple[int, Anything]]
     rows: Mapping[str, Sequence[Anything]]
     keys: Mapping[str, Sequence[str]] = {}
+    layout: Layout | None = None
 
 
 class Explainer:
@@ -96,15 +99,19 @@ class Explainer:
         found = self.plan.audiences[self.plan.numbers[audience]]
         tree = self.tree(found.condition, now_ms)
         point(tree, wanted=True)
+        layout = self.person.layout
+        until_ms = 0 if layout is None else layout.waiting.get(audience, 0)
+        warming = until_ms > now_ms
         return Explanation(
             audience,
             self.person.profile_id,
             self.person.identifiers,
             iso_text(now_ms),
-            tree.holds,
+            None if warming else tree.holds,
             tree,
-            tree.next_change,
+            None if warming else tree.next_change,
             found.description,
+            iso_text(until_ms) if warming and until_ms < NEVER else None,
         )
 
     def tree(self, condition: Condition, now_ms: int) -> Explained:
@@ -114,6 +121,9 @@ class Explainer:
         made = KINDS[type(condition)].explain(self, condition, now_ms)
         at_ms = self.next_change(condition, now_ms)
         made.next_change = None if at_ms is None else iso_text(at_ms)
+        if self.person.layout is not None and not made.parts:
+            since_ms = unseen(self.plan, self.person.layout, condition, now_ms)
+            made.seen_since = None if since_ms is None else iso_text(since_ms)
         return made
 
     def value(self, condition: Condition, now_ms: int) -> Value:

@@ -27,6 +27,8 @@ class Explained(msgspec.Struct, omit_defaults=True):
             (docs/language.md).
         instants: of the events that it counts and that are kept, the newest last, ISO 8601.
         parts: the conditions in it.
+        seen_since: since when what it looks at has been observed, where that is not long enough yet, ISO 8601: the definitions
+            have changed, and what came before does not count.
         kind: the key that the condition has in YAML: event, trait, attribute,
             sequence, absent, near, during, audience, all, any, none.
     """
@@ -41,6 +43,7 @@ class Explained(msgspec.Struct, omit_defaults=True):
     approximate: bool = False
     instants: list[str] = []
     parts: list[Explained] = []
+    seen_since: str | None = None
 
 
 class Explanation(msgspec.Struct, omit_defaults=True):
@@ -52,19 +55,21 @@ class Explanation(msgspec.Struct, omit_defaults=True):
         profile_id: the person's, 32 hexadecimal digits.
         identifiers: the person's.
         at: the instant that is explained, ISO 8601.
-        member: whether they are in at that instant.
+        member: whether they are in at that instant; None: nobody can say, the audience is warming.
         next_change: when that changes if nothing happens; None: never.
         condition: the tree.
+        warming_until: of an audience that is warming: until when; None: no time completes what it has seen.
     """
 
     audience: str
     profile_id: str
     identifiers: list[str]
     at: str
-    member: bool
+    member: bool | None
     condition: Explained
     next_change: str | None = None
     description: str = ""
+    warming_until: str | None = None
 
 
 class Value(msgspec.Struct, frozen=True):

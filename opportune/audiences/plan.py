@@ -11,11 +11,11 @@ Not here: the code that is generated from it (opportune.audiences.compiler), dec
 from __future__ import annotations
 
 from collections.abc import Iterator
-from hashlib import blake2b
 from typing import Any as Anything
 
 import msgspec
 
+from opportune.audiences.keeps import fingerprint, keeps_of
 from opportune.audiences.schema import (
     AbsentCondition,
     AggregateValue,
@@ -116,6 +116,7 @@ class Handler(msgspec.Struct):
         traits: whether it sets traits.
         audiences: the numbers of the audiences that it may touch, referenced ones before those that refer to them.
         reads: the groups that are surely needed: those that it may change; others are read where an evaluation asks.
+        wakes_ms: of a handler that no message has: the instant at which its audiences begin to be evaluated.
     """
 
     number: int
@@ -124,6 +125,7 @@ class Handler(msgspec.Struct):
     traits: bool
     audiences: tuple[int, ...] = ()
     reads: tuple[int, ...] = ()
+    wakes_ms: int = 0
 
 
 class Plan:
@@ -138,6 +140,9 @@ class Plan:
         traits: the names of the traits that some condition reads.
         columns: the used columns by table.
         order: the numbers of all audiences, referenced ones first.
+        keeps: what is kept of the features, by group and place.
+        definitions: the fingerprint of each audience's condition, by number.
+        waiting: by number, until when audiences are warming (opportune.audiences.warming).
         fingerprint: of everything that the stored state depends on.
     """
 
@@ -170,14 +175,18 @@ class Plan:
             self._register(source)
         self.kinds = {*self.by_kind, *(role.kind for group in self.own.values() for role in group.roles)}
         self.traits.sort()
-        self.order = self._ordered(set(self.numbers.values()))
+        self.order = self.ordered(set(self.numbers.values()))
         self.handlers = self._handlers()
+        self.keeps = keeps_of(self.groups, self.settings)
         self.definitions = [fingerprint(meaning_of(audience)) for audience in self.audiences]
+        self.waiting: dict[int, int] = {}
         stored: list[object] = list(zip((audience.name for audience in self.audiences), self.definitions, strict=True))
         if project.computed:
             stored.append([(trait.name, trait.value) for trait in project.computed])
         if SESSION in self.own:
-            stored.append(self.settings.session_gap_ms)
+            stored += [self.settings.session_gap_ms, self._lateness]
+        stored.append([audience.name for audience in self.audiences if audience.start_empty])
+        stored.append([self.sources.zone, self.settings.timezone])
         self.fingerprint = fingerprint(stored)
 
     @property
@@ -274,7 +283,7 @@ class Plan:
 
     def leaves(self, number: int) -> Iterator[Condition]:
         """The conditions without parts of an audience and of those that it refers to, each audience once."""
-        for part in self._ordered({number}):
+        for part in self.ordered({number}):
             for leaf in leaves_of(self.audiences[part].condition):
                 if not isinstance(leaf, AudienceCondition):
                     yield leaf
@@ -326,11 +335,11 @@ class Plan:
                 or (handler.traits and traits)
                 or (handler.number == ATTRIBUTES and attributes)
             }
-            handler.audiences = tuple(number for number in self._ordered(touched) if number in touched)
+            handler.audiences = tuple(number for number in self.ordered(touched) if number in touched)
             handler.reads = (*([TRAITS] if handler.traits else []), *handler.groups)
         return handlers
 
-    def _ordered(self, touched: set[int]) -> list[int]:
+    def ordered(self, touched: set[int]) -> list[int]:
         """The audiences and all that they refer to, referenced ones first."""
         order: list[int] = []
         seen: set[int] = set()
@@ -385,11 +394,6 @@ def paths_of(plan: Plan) -> set[Path]:
 def meaning_of(audience: Audience) -> Condition:
     """The condition without positions."""
     return meaning(audience.condition)
-
-
-def fingerprint(value: object) -> str:
-    """16 hexadecimal digits that change with any part of a value."""
-    return blake2b(repr(value).encode(), digest_size=8).hexdigest()
 
 
 def _order(kind: tuple[str, str | None]) -> tuple[str, bool, str]:

@@ -7,6 +7,7 @@ Not here: predicates on values (opportune.audiences.predicate).
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Callable
 from decimal import Decimal
 from functools import lru_cache
 from math import floor
@@ -15,6 +16,7 @@ import msgspec
 
 from opportune.audiences import predicate as predicates
 from opportune.audiences.schema import Predicate
+from opportune.profile import NEVER
 
 
 class Steps(msgspec.Struct, frozen=True):
@@ -51,3 +53,22 @@ def steps(predicate: Predicate) -> Steps:
             starts.append(point)
             truths.append(truth)
     return Steps(tuple(starts), tuple(truths))
+
+
+def counted(ring: list[int], now: int, within: int, holds: Callable[[int], bool]) -> tuple[bool, int]:
+    """Whether a predicate holds for the number of instants in a window, and when that changes by itself.
+
+    Args:
+        ring: instants in ascending order.
+        now: milliseconds.
+        within: the window's length, milliseconds: it holds instants t with now - within < t <= now.
+        holds: the predicate on the count.
+    """
+    start = bisect_right(ring, now - within)
+    value = holds(len(ring) - start)
+    while start < len(ring):
+        instant = ring[start]
+        start = bisect_right(ring, instant)
+        if holds(len(ring) - start) != value:
+            return value, instant + within
+    return value, NEVER

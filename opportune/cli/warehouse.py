@@ -171,20 +171,22 @@ def _looking(directory: Path, state: Path | None, told: list[str]) -> Callable[[
     """What looks at a new snapshot before it is published; it adds lines about people to ``told``."""
 
     def look(new: Path, done: Refreshed) -> None:
-        from flows.preview import preview, shards_of
+        from flows.preview import looked_at, preview, shards_of
         from flows.snapshots import TableSnapshots
+        from flows.succession import compiled_as_kept
+        from opportune.audiences.plan import Plan
         from opportune.clock import wall_clock_ms
-        from opportune.compiled import Compiled
         from state.warehouse import open_snapshot
 
         root = state if state is not None else _state_directory(directory)
         project = _project(directory, root)
-        compiled = Compiled(project)
+        plan = Plan(project)
         shards = project.settings.state.shards
-        snapshots = TableSnapshots(project, compiled.plan, root, shards, wall_clock_ms)
-        table = open_snapshot(new, used=compiled.plan.columns.get(done.manifest.table, []))
-        stores = shards_of(root, compiled.plan.fingerprint.encode())
+        snapshots = TableSnapshots(project, plan, root, shards, wall_clock_ms)
+        table = open_snapshot(new, used=plan.columns.get(done.manifest.table, []))
+        stores = shards_of(root, plan.fingerprint.encode())
         try:
+            compiled = compiled_as_kept(project, looked_at(stores, shards))
             moves = preview(compiled, stores, snapshots, {table.name: table}, wall_clock_ms())
         except StateError as error:
             told.append(f"  who would enter and exit is not known: {error}")

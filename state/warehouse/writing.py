@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from opportune.audiences.plan import fingerprint
+from opportune.audiences.keeps import fingerprint
 from opportune.audiences.schema import Table, ValueType
 from opportune.identity import NAMESPACES
 from state.warehouse.incremental import Base, Merged, mark

@@ -86,7 +86,7 @@ def test_times_are_corrected_by_the_clients_clock_and_digits_stay(served: Served
         (b"x" * 600_000, {}, 413, "too_large"),
         (gzip.compress(b" " * 50_000_000), {}, 413, "too_large"),
         (zlib.compress(b" " * 50_000_000), {"headers": {"Content-Encoding": "deflate"}}, 413, "too_large"),
-        (gzip.compress(b"{}")[:-4], {}, 400, "bad_encoding"),
+        (gzip.compress(b"{}", mtime=0)[:-4], {}, 400, "bad_encoding"),
         (b"{}", {"headers": {"Content-Encoding": "gzip"}}, 400, "bad_encoding"),
         (b"{}", {"headers": {"Content-Encoding": "br"}}, 415, "unknown_encoding"),
         (b'{"batch":[]}', {"auth": ("nobody", "")}, 401, "invalid_write_key"),

@@ -7,7 +7,7 @@ Not here: projects from files (opportune.audiences.loader), random ones (tests.m
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from decimal import Decimal
 from pathlib import Path as Directory
 
@@ -56,10 +56,14 @@ def happened(name: str, *tests: Where, times: Predicate | None = None, within_ms
 
 
 def project(
-    audiences: Mapping[str, Condition], settings: Settings | None = None, tables: dict[str, Table] | None = None
+    audiences: Mapping[str, Condition],
+    settings: Settings | None = None,
+    tables: dict[str, Table] | None = None,
+    *,
+    start_empty: Collection[str] = (),
 ) -> Project:
-    """A project of these audiences."""
-    made = tuple(Audience(name, audiences[name]) for name in sorted(audiences))
+    """A project of these audiences; those of ``start_empty`` say so."""
+    made = tuple(Audience(name, audiences[name], start_empty=name in start_empty) for name in sorted(audiences))
     return Project("test", Directory(), settings or Settings(), {}, tables or {}, made)
 
 

@@ -27,14 +27,14 @@ from flows.loop import LocalSnapshots, local_topic_id
 from flows.mail import LOCAL_TOPICS, Piece, decode_piece
 from flows.refresh import put_in_force
 from flows.replay_changes import decode_change
-from opportune.compiled import Compiled
+from flows.succession import compiled_for
 from opportune.identity import digest_of
 from opportune.membership import MembershipChange
 from opportune.profile import Profile
 from opportune.project import Project
 from opportune.router import Router
+from state.ancestry import continue_under
 from state.keys import PROFILE_BYTES
-from state.lineage import continue_under
 from state.memory import MemoryStore
 from state.outbox import OutboxMessage
 from state.store import FAMILIES
@@ -83,12 +83,12 @@ class World:
         tables: Mapping[str, WarehouseTable] | None = None,
         order: Order | None = None,
     ) -> None:
-        self.compiled = Compiled(project)
         self.topic_id = TOPIC_ID
         self.shards = shards
         self.log = log
         self.random = random
         self.stores = [MemoryStore() for _ in range(shards)]
+        self.compiled = compiled_for(project, self.stores)
         self.channels: list[dict[int, deque[bytes]]] = [{} for _ in range(shards)]
         self.mailbox: list[list[bytes]] = [[] for _ in range(shards)]
         self.control: list[tuple[bytes, int]] = []
@@ -305,6 +305,12 @@ class World:
         self.order, self.told = deepcopy(order), set(told)
         self.abandoned += [(receiver, queue) for channels in self.channels for receiver, queue in channels.items()]
         self.channels = [{} for _ in range(self.shards)]
+        for shard in range(self.shards):
+            self.crash(shard)
+
+    def deploy(self, project: Project) -> None:
+        """All shards die, and start again with other definitions."""
+        self.compiled = compiled_for(project, self.stores)
         for shard in range(self.shards):
             self.crash(shard)
 

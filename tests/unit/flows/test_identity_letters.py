@@ -50,7 +50,17 @@ MARK = 2**63 + 5
 ORIGIN = Origin(NOW - 1, "events/2/40", "m1")
 SUIT = Suit("anonymous_id:d1", ONE, 0, ["user_id:ann"], OTHER, 3, NOW, ORIGIN)
 GRANTED = Granted(ONE, "anonymous_id:d1", 4, opposed=True, origin=ORIGIN)
-STATE = State(OTHER, NOW, [0, 7], ["anonymous_id:d1"], ["email:x"], {MARK: 3}, [2**64 - 1], {1: b"\x91\x02"}, b"")
+STATE = State(
+    OTHER,
+    NOW,
+    ["big_spenders", "recent"],
+    ["anonymous_id:d1"],
+    ["email:x"],
+    {MARK: 3},
+    [2**64 - 1],
+    {"00112233445566aa": b"\x91\x02"},
+    b"",
+)
 FORWARD = Forward(ONE, [Sent(b"{}", NOW, NOW + 1, "events", 2, 40, 1)])
 LETTER = [
     Claim(SUIT, take=True),
@@ -86,6 +96,7 @@ HEAD = Profile(
     pending=["anonymous_id:d1"],
     absorbed=[2**64 - 1],
     turns={MARK: 1},
+    stage=4,
     strong=["user_id:ben"],
 )
 

@@ -37,9 +37,9 @@ from opportune.compiled import Compiled
 from opportune.errors import RejectedEvent, StateError
 from opportune.project import Project
 from opportune.settings import Settings
+from state.ancestry import continue_under
 from state.faults import FaultyStore
-from state.keys import META_CHANNELS, META_GENERATION, META_LINEAGE, META_SEQUENCES, U64
-from state.lineage import continue_under
+from state.keys import META_ANCESTRY, META_CHANNELS, META_GENERATION, META_SEQUENCES, U64
 from state.memory import MemoryStore
 from state.outbox import OutboxMessage
 from state.positions import Channels, Positions, Sequences
@@ -161,7 +161,7 @@ def test_a_process_of_the_past_is_not_heard_any_more() -> None:
     store = MemoryStore()
     write = store.batch()
     write.put(META_GENERATION, U64(2), store.family("meta"))
-    write.put(META_LINEAGE, msgspec.msgpack.encode({1: {3: 2}}), store.family("meta"))
+    write.put(META_ANCESTRY, msgspec.msgpack.encode({1: {3: 2}}), store.family("meta"))
     store.write(write)
     receiver = Receiver(store)
     receiver.take(piece(1), piece(2), piece(3, generation=2), piece(3), piece(4), piece(4, generation=2))

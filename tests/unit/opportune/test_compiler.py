@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opportune.audiences.compiler import counted
 from opportune.audiences.schema import (
     All,
     Any,
@@ -21,6 +20,7 @@ from opportune.audiences.schema import (
     Not,
     TraitCondition,
 )
+from opportune.audiences.steps import counted
 from opportune.compiled import Compiled
 from opportune.profile import NEVER
 from tests.oracle.builders import DAY_0, happened, identify, message, predicate, project, track, where

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opportune.errors import StateError
+from state.ancestry import Ancestry, continue_under
 from state.keys import META_CHANNELS, META_GENERATION, META_SEQUENCES, U32, U64
-from state.lineage import Lineage, continue_under
 from state.memory import MemoryStore
 from state.positions import Channels
 
@@ -27,27 +27,27 @@ def shard(sent: dict[int, int], taken: dict[int, int], generation: int = 1) -> M
     return store
 
 
-def lineage(store: MemoryStore) -> Lineage:
-    return Lineage(store.get("meta", b"lineage") or b"")
+def ancestry(store: MemoryStore) -> Ancestry:
+    return Ancestry(store.get("meta", b"ancestry") or b"")
 
 
 def test_mail_up_to_the_copy_counts_and_no_later_one() -> None:
     stores = [shard({0: 4, 1: 7}, {0: 4, 1: 1}), shard({0: 3}, {0: 5})]
     continue_under(stores, 4)
     assert [store.get("meta", META_GENERATION) for store in stores] == [U64(4)] * 2
-    assert lineage(stores[1]).has(0, 1, 7)
-    assert not lineage(stores[1]).has(0, 1, 8)
-    assert not lineage(stores[1]).has(0, 2, 1), "a generation that was left altogether"
-    assert not lineage(stores[1]).has(1, 1, 1), "had sent nothing"
-    assert lineage(stores[0]).counts == {1: {0: 4, 1: 3}}
+    assert ancestry(stores[1]).has(0, 1, 7)
+    assert not ancestry(stores[1]).has(0, 1, 8)
+    assert not ancestry(stores[1]).has(0, 2, 1), "a generation that was left altogether"
+    assert not ancestry(stores[1]).has(1, 1, 1), "had sent nothing"
+    assert ancestry(stores[0]).counts == {1: {0: 4, 1: 3}}
 
 
 def test_generations_add_up() -> None:
     stores = [shard({0: 4}, {0: 4})]
     for generation in (2, 5):
         continue_under(stores, generation)
-    assert lineage(stores[0]).counts == {1: {0: 4}, 2: {0: 4}}
-    assert Lineage(lineage(stores[0]).encode()).counts == lineage(stores[0]).counts
+    assert ancestry(stores[0]).counts == {1: {0: 4}, 2: {0: 4}}
+    assert Ancestry(ancestry(stores[0]).encode()).counts == ancestry(stores[0]).counts
 
 
 @pytest.mark.parametrize(
@@ -66,9 +66,9 @@ def test_what_does_not_belong_together_is_refused(stores: list[MemoryStore], gen
 
 
 @given(st.binary(max_size=40))
-def test_any_bytes_are_a_lineage_or_an_error(value: bytes) -> None:
+def test_any_bytes_are_a_ancestry_or_an_error(value: bytes) -> None:
     try:
-        counts = Lineage(value).counts
+        counts = Ancestry(value).counts
     except StateError:
         return
     assert all(isinstance(sequence, int) for senders in counts.values() for sequence in senders.values())
