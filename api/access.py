@@ -35,9 +35,13 @@ class Access:
 
     def check(self, request: Request, scope: str) -> None:
         """Lets a request in. Raises ``Problem``: 401, 403 or 429."""
+        self.check_headers(request.scope["headers"], scope)
+
+    def check_headers(self, headers: list[tuple[bytes, bytes]], scope: str) -> None:
+        """As ``check``, of the headers as they came."""
         if not self.keyring.guarded:
             return
-        key = self.keyring.find(bearer(request))
+        key = self.keyring.find(bearer(headers))
         if key is None:
             raise Problem(401, "no_key", "give a key that is in force: Authorization: Bearer KEY")
         if not key.may(scope):
@@ -48,7 +52,7 @@ class Access:
 
     def holds(self, request: Request, scope: str) -> bool:
         """Whether a request that was let in still would be; counts nothing."""
-        key = self.keyring.find(bearer(request))
+        key = self.keyring.find(bearer(request.scope["headers"]))
         return key.may(scope) if key is not None else not self.keyring.guarded
 
     def writer(self, texts: list[str]) -> Key | None:
@@ -60,10 +64,17 @@ class Access:
         return None
 
 
-def bearer(request: Request) -> str:
-    """The key of a look-up; empty where there is none."""
-    scheme, _, text = request.headers.get("authorization", "").partition(" ")
-    return text if scheme.lower() == "bearer" else request.headers.get("x-api-key", "")
+def bearer(headers: list[tuple[bytes, bytes]]) -> str:
+    """The key of a look-up, of headers with names in lower case; empty where there is none."""
+    given = ""
+    for name, value in headers:
+        if name == b"authorization":
+            scheme, _, text = value.decode("latin-1").partition(" ")
+            if scheme.lower() == "bearer":
+                return text
+        elif name == b"x-api-key" and not given:
+            given = value.decode("latin-1")
+    return given
 
 
 def write_key_texts(request: Request) -> list[str]:

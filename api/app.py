@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import PlainTextResponse
+from starlette.types import Receive, Scope, Send
 
 from api import document, problems
 from api.access import Access
@@ -22,6 +23,7 @@ from api.collections import Collections
 from api.collector.producer import EventProducer
 from api.collector.refusals import Refusals
 from api.collector.routes import Collector, collector_routes
+from api.hot_route import HotRoute
 from api.keys import Keyring
 from api.listings import Listings
 from api.metrics import Counters
@@ -38,6 +40,17 @@ from opportune.clock import Clock, monotonic_ms, wall_clock_ms
 
 WAREHOUSE = "warehouse"
 """Of the snapshots, below the state directory."""
+
+
+class Service(FastAPI):
+    """The application, with a short way past it."""
+
+    hot_route: HotRoute | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGI."""
+        if self.hot_route is None or not await self.hot_route.answers(scope, receive, send):
+            await super().__call__(scope, receive, send)
 
 
 def make_app(
@@ -78,12 +91,13 @@ def make_app(
             if part is not None:
                 part.close()
 
-    app = FastAPI(title="Opportune", version="0.1.0", lifespan=lifespan, redoc_url=None)
+    app = Service(title="Opportune", version="0.1.0", lifespan=lifespan, redoc_url=None)
     problems.install(app)
     document.install(app)
     access, counters, refusals = Access(keyring, monotonic_ms), Counters(), Refusals()
     _own_routes(app, access, counters, refusals, producer, shards, changes)
     if shards is not None:
+        app.hot_route = HotRoute(shards, access, counters)
         app.include_router(lookup_routes(shards, access, counters))
         app.include_router(explanation_routes(shards, access))
         assert listings is not None, "made with the shards"

@@ -14,6 +14,7 @@ import msgspec
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from opportune.errors import ReadRefused, StateError, TransientError
 
@@ -70,28 +71,44 @@ def respond(problem: Problem, headers: Mapping[str, str] | None = None) -> Respo
     return Response(msgspec.json.encode(body), problem.status, given, MEDIA_TYPE)
 
 
+KNOWN = (Problem, ReadRefused, StateError, TransientError)
+"""What a route may raise; anything else is a bug."""
+
+
+def answer_to(error: Exception) -> Response:
+    """The answer to one of ``KNOWN``."""
+    return respond(error if isinstance(error, Problem) else Problem(503, "not_ready", str(error), RETRY_S))
+
+
 def install(app: FastAPI) -> None:
     """Makes every error of an application a problem document."""
 
-    async def problem(_: Request, error: Exception) -> Response:
-        assert isinstance(error, Problem)
-        return respond(error)
+    async def known(_: Request, error: Exception) -> Response:
+        return answer_to(error)
 
-    async def http(_: Request, error: Exception) -> Response:
+    async def http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
+        headers = dict(error.headers or {})
+        if error.status_code == 405:
+            headers["Allow"] = ", ".join(_methods(request)) or headers.get("Allow", "")
         kind = {404: "no_such_address", 405: "wrong_method"}.get(error.status_code, "http")
-        return respond(Problem(error.status_code, kind, str(error.detail)), error.headers)
+        return respond(Problem(error.status_code, kind, str(error.detail)), headers)
 
     async def invalid(_: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
         places = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()[:5])
         return respond(Problem(422, "invalid_request", places))
 
-    async def refused(_: Request, error: Exception) -> Response:
-        return respond(Problem(503, "not_ready", str(error), RETRY_S))
-
-    app.add_exception_handler(Problem, problem)
     app.add_exception_handler(HTTPException, http)
     app.add_exception_handler(RequestValidationError, invalid)
-    for kind in (ReadRefused, StateError, TransientError):
-        app.add_exception_handler(kind, refused)
+    for kind in KNOWN:
+        app.add_exception_handler(kind, known)
+
+
+def _methods(request: Request) -> list[str]:
+    """The methods of an address. The framework tells those of its first route only, and an address may have several."""
+    return [
+        method
+        for method in ("DELETE", "GET", "OPTIONS", "PATCH", "POST", "PUT")
+        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in request.app.routes)
+    ]

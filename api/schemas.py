@@ -188,8 +188,10 @@ class AudienceAnswer(BaseModel):
     name: str = Field(examples=["pricing_intent"])
     description: str
     definition_version: str
-    members: int | None = Field(description="how many there were at members_as_of; null while the audience is warming")
-    members_as_of: str = Field(examples=["2026-01-01T12:00:00.000Z"])
+    members: int | None = Field(
+        None, description="how many there were at members_as_of; null while it is warming; missing while nobody can say"
+    )
+    members_as_of: str | None = Field(None, examples=["2026-01-01T12:00:00.000Z"])
     last_hour: LastHour | None = Field(None, description="missing until the past has been read")
     definition: DefinitionAnswer | None = Field(None, description="of one audience")
     plan: PlanAnswer | None = Field(None, description="of one audience")

@@ -15,6 +15,8 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
+from api.transport import JoiningProtocol
+
 BACKLOG = 2_048
 """Clients open many connections at once; a short queue stalls them for a second."""
 FILES_MAX = 65_536
@@ -57,7 +59,7 @@ def serve_http(
         host=host,
         port=port,
         loop="uvloop",
-        http="httptools",
+        http=JoiningProtocol,
         backlog=BACKLOG,
         # Addresses hold identifiers and write keys: no line for each request.
         access_log=False,

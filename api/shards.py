@@ -24,7 +24,7 @@ from opportune.compiled import Compiled
 from opportune.errors import ReadRefused
 from opportune.identity import profile_id, shard_of
 from opportune.profile import ELSEWHERE
-from state.keys import META_LINEAGE, META_PLAN
+from state.keys import META_PLAN, META_STAGE
 from state.lineage import lineage_of
 from state.people import People, Person
 from state.person import HOPS_MAX, onward
@@ -54,6 +54,7 @@ class Located(msgspec.Struct, frozen=True):
         shard: of the profile.
         time_ms: the shard's log time.
         profile: the profile's id; of the identifier where there is no profile.
+        head: of the profile, as it is stored; None where there is none.
         writes: by shard that was looked at, the last write that was seen.
         reader: of the shard; good until the next wait.
         people: of the shard, likewise.
@@ -62,6 +63,7 @@ class Located(msgspec.Struct, frozen=True):
     shard: int
     time_ms: int
     profile: bytes
+    head: bytes | None
     writes: dict[int, int]
     reader: ShardReader
     people: People
@@ -119,7 +121,12 @@ class Shards:
         self._readers.clear()
 
     async def find(
-        self, namespace: str, value: str, wanted: AsFresh = ANY, until_of: Container[str] | None = ()
+        self,
+        namespace: str,
+        value: str,
+        wanted: AsFresh = ANY,
+        until_of: Container[str] | None = (),
+        only: int | None = None,
     ) -> Found:
         """Looks somebody up, by any of their identifiers.
 
@@ -128,6 +135,7 @@ class Shards:
             value: trimmed.
             wanted: how fresh the answer has to be; waited for within a bound.
             until_of: the audiences whose end by time is wanted; None: all.
+            only: the number of the one audience that is asked for, where nothing else is.
 
         Raises:
             ReadRefused: the shard cannot answer, or not as fresh as asked.
@@ -135,7 +143,7 @@ class Shards:
         waited_until = monotonic_ms() + self.settings.wait_ms
         while True:
             at = await self.locate(namespace, value, wanted)
-            person = at.people.find(at.reader, at.profile, at.time_ms, until_of)
+            person = at.people.find(at.reader, at.profile, at.time_ms, until_of, at.head, only)
             found = Found(at, person)
             young = wanted.age_ms_max is None or self.clock() - found.time_ms <= wanted.age_ms_max
             # Of who is frozen an earlier answer may have told what time has done since.
@@ -163,7 +171,7 @@ class Shards:
             head = reader.get("profiles", person_id)
             following = None if head is None else onward(person_id, head, pointing)
             if following is None:
-                return Located(shard, time_ms, person_id, writes, reader, self._people[shard][1])
+                return Located(shard, time_ms, person_id, head, writes, reader, self._people[shard][1])
             person_id, pointing = following, 0
             # What this shard says of the next one is written there already; an older look could miss it.
             self._caught_ms.pop(shard_of(person_id, self.count), None)
@@ -171,6 +179,8 @@ class Shards:
 
     async def fresh(self, shard: int, wanted: AsFresh = ANY) -> tuple[ShardReader, int]:
         """A reader of a shard that has caught up, and the shard's log time. Raises ``ReadRefused``."""
+        if wanted is ANY:
+            return self._caught_up(shard, None), self._times.get(shard, 0)
         waited_until = monotonic_ms() + self.settings.wait_ms
         age_ms_max, write = wanted.age_ms_max, wanted.writes.get(shard, 0)
         while True:
@@ -231,7 +241,7 @@ class Shards:
 
     def _lineage_of(self, shard: int, reader: Reading) -> Lineage | None:
         """For which definitions a shard's state is kept; what was made for others of its stages is let go."""
-        value = reader.get("meta", META_LINEAGE)
+        value = reader.get("meta", META_STAGE)
         known = self._lineages.get(shard)
         if known is not None and known[0] == value:
             return known[1]

@@ -140,13 +140,13 @@ def _at(
     return taken, exits, spent / (rate * shape.seconds) * 1e6
 
 
-def wait_started(job: Opportune) -> None:
-    """Waits for the job's first status.
+def wait_started(job: Opportune, seconds: float = START_SECONDS_MAX) -> None:
+    """Waits for the job's first status, at most so long.
 
     Raises:
         BenchError: it ended, or told none.
     """
-    until = time.monotonic() + START_SECONDS_MAX
+    until = time.monotonic() + seconds
     while not job.progress_file.exists():
         ended = job.ended()
         if ended is not None or time.monotonic() > until:

@@ -34,6 +34,8 @@ from bench.subjects import Opportune
 LIVE_P99_BAR_MS: Final = 1_000.0
 MOVED_BAR_S: Final = 60.0
 QUIET_SECONDS: Final = 20.0
+START_SECONDS_MAX: Final = 1_200.0
+"""The first start finds a person of each row."""
 ON_FREE: Final = Definition("on_free", [{"attribute": "plan", "is": "free"}])
 """So that everybody whose plan changes moves, and not only those whom events have brought near an audience."""
 NICE: Final = "10"
@@ -81,7 +83,7 @@ def measure(bootstrap: str, work: Path, topics: Topics, shape: Shape) -> Result:
     job.start()
     seconds = shape.before_s + shape.after_s
     try:
-        wait_started(job)
+        wait_started(job, START_SECONDS_MAX)
         with Arrivals(bootstrap, job.memberships) as arrivals:
             arrivals.wait_quiet(2, QUIET_SECONDS)
             with paced(bootstrap, topic, Traffic(), rate=shape.rate, seconds=seconds, file=work / "live.npy") as pacer:

@@ -24,7 +24,7 @@ from bench.report import Result
 from bench.subjects import Opportune
 
 WARM_REFRESHES: Final = 3
-START_SECONDS_MAX: Final = 300.0
+START_SECONDS_MAX: Final = 1_200.0
 GROWTH_MAX_MB: Final = 32.0
 DESCRIPTORS_MAX: Final = 3
 ON_FREE: Final = Definition("on_free", [{"attribute": "plan", "is": "free"}])
@@ -72,7 +72,7 @@ def measure(bootstrap: str, work: Path, topics: Topics, shape: Shape) -> Result:
     job = Opportune("soak", project, bootstrap, f"{name}.memberships")
     job.start()
     try:
-        wait_started(job)
+        wait_started(job, START_SECONDS_MAX)
         _refreshed(job, project, set(), WARM_REFRESHES, START_SECONDS_MAX)
         before = _look(job, project)
         ends: set[int] = set()

@@ -3,7 +3,7 @@
 Owns: ``Erasures``, which compares what each shard has sent to each other one with what that has taken: the sequence numbers of a
 channel are marks that mail cannot pass.
 Invariant: a request is complete only when every digest of it was answered for, every shard has read that, all mail that was sent
-before has been taken, twice over (the answers to it too), and all that shards had to say by then is delivered.
+before has been taken, several times over (the answers to it too), and all that shards had to say by then is delivered.
 Not here: what an erasure does (flows.identity.forgetting), who asks for one (flows.erasure_log).
 """
 
@@ -15,8 +15,8 @@ import msgspec
 
 from flows.actor import Actor
 
-ROUNDS = 2
-"""Mail that was on its way to a forgotten profile may cause other mail; that is waited for as well."""
+ROUNDS = 3
+"""Mail that was on its way to a forgotten profile may cause other mail, and that a further record; both are waited for."""
 
 
 class Mark(msgspec.Struct, frozen=True):
@@ -49,12 +49,12 @@ class Erasures:
     @property
     def open(self) -> int:
         """How many requests are not known to be complete."""
-        return len(self._actors[0].graph.forgetting.open)
+        return len(self._actors[0].graph.forgetting.requests.open)
 
     def complete(self) -> list[str]:
         """The requests that have become complete, each once in the life of this process."""
         found = []
-        for request, one in list(self._actors[0].graph.forgetting.open.items()):
+        for request, one in list(self._actors[0].graph.forgetting.requests.open.items()):
             if one.waiting or any(self._read(actor) <= one.offset for actor in self._actors):
                 continue
             mark = self._marks.get(request)
@@ -68,7 +68,7 @@ class Erasures:
         return found
 
     def _opened(self) -> dict[str, object]:
-        return dict(self._actors[0].graph.forgetting.open)
+        return dict(self._actors[0].graph.forgetting.requests.open)
 
     def _read(self, actor: Actor) -> int:
         """The offset of the control topic that a shard reads next."""

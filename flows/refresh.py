@@ -25,7 +25,7 @@ import msgspec
 from flows.changes import AttributeCause
 from flows.in_force import META_WAREHOUSE, InForce, in_force, versions_of
 from opportune.audiences.plan import ATTRIBUTES
-from opportune.profile import FROZEN, MOVED, NEVER, Change, Profile, advance, fire
+from opportune.profile import FORGOTTEN, FROZEN, MOVED, NEVER, Change, Profile, advance, fire
 from state.keys import PROFILE_BYTES
 from state.outbox import OutboxMessage
 from state.store import Batch as Write
@@ -145,6 +145,9 @@ class Refresh:
         if not self.pending and not self.left:
             return
         profiles = self.actor.desk.profiles
+        for profile in [profiles[profile_id] for profile_id in ids]:
+            if profile.fate & FORGOTTEN or profile.rowless:
+                self.actor.graph.forgetting.look_at_rows(profile)
         hits = self.pending.intersection(ids)
         if self.left:
             hits |= self._differing([profile_id for profile_id in ids if profile_id not in self.met])
@@ -286,19 +289,20 @@ class Refresh:
         self._end_if_done()
 
     def _compare_part(self) -> None:
-        """Finds who is pending in the next part, and in all behind it that cannot concern the shard."""
-        attached, shard = self.actor.graph.attached, self.actor.shard
-        while self.left:
+        """Finds who is pending in the next part, and in some behind it that cost little: others have compared them."""
+        attached, shard, looked = self.actor.graph.attached, self.actor.shard, 0
+        while self.left and looked < SLICE_LIVE:
             comparison, part = self.left.popleft()
             own = part in comparison.own(shard)
             if not own and not attached.any:
                 continue
+            looked += 0 if comparison.is_made(part) else SLICE_LIVE
             found = comparison.ids(part)
-            self.pending.update(attached.holders(found))
+            concerned = set(attached.holders(found))
             if own:
-                self.pending.update(found)
-            self.pending -= self.met
-            break
+                concerned.update(found)
+            self.pending |= concerned.difference(self.met)
+            looked += len(found)
         self._end_if_done()
 
     def _end_if_done(self) -> None:

@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from opportune.audiences.lineage import Layout, Lineage, encode_lineage, follow
+from opportune.audiences.lineage import Layout, Lineage, follow
 from opportune.audiences.plan import TRAITS, Plan
 from opportune.audiences.renewal import Renewal, has_state, renewals, renumbered
 from opportune.compiled import Compiled
 from opportune.decode import decode_traits
 from opportune.profile import Change, Profile
 from opportune.project import Project
-from state.keys import META_LINEAGE, PROFILE_BYTES, U16, pack_member
-from state.lineage import keep_lineage, lineage_of
+from state.keys import PROFILE_BYTES, U16, pack_member
+from state.lineage import keep_lineage, lineage_of, put_lineage
 from state.positions import Reached
 from state.store import Batch as Write
 from state.store import Store
@@ -227,6 +227,6 @@ class Succession:
         self.deleted, self.indexed = [], []
         self.saved, self.unsaved = self.unsaved, False
         if self.saved and self.lineage is not None:
-            write.put(META_LINEAGE, encode_lineage(self.lineage), self.actor.meta)
+            put_lineage(write, self.lineage, self.actor.meta)
         taken, self.changes = self.changes, []
         return taken

@@ -74,12 +74,12 @@ class LastHour(msgspec.Struct, frozen=True):
 
 
 class Audience(msgspec.Struct, frozen=True):
-    """An audience: its number of members and when they were counted; ``definition`` and ``plan`` where it was asked for alone."""
+    """An audience: its number of members (None: not known now) and when they were counted; ``definition`` and ``plan`` where it was asked for alone."""
 
     name: str
     definition_version: str
-    members: int
-    members_as_of: str
+    members: int | None = None
+    members_as_of: str = ""
     description: str = ""
     last_hour: LastHour | None = None
     definition: Any = None

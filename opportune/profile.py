@@ -47,6 +47,7 @@ class Profile(msgspec.Struct, array_like=True, gc=False):
         absorbed: salts of merged profiles whose message ids this shard knows (``Person.salt``).
         turns: of identifiers that changed hands, by 64 bits of each, how often they had when they came here.
         stage: for which definitions it is kept (opportune.audiences.lineage).
+        rowless: identifiers whose warehouse rows stay out: they are of somebody who was forgotten, until they go.
         strong: of the profile that the identifier of this id belongs to, where it is ELSEWHERE: identifiers that cannot change
             hands; some of them, and what it had when it asked.
         id: the profile id (memory only, as all below).
@@ -70,6 +71,7 @@ class Profile(msgspec.Struct, array_like=True, gc=False):
     absorbed: list[int] = []
     turns: dict[int, int] = {}
     stage: int = 0
+    rowless: list[str] = []
     strong: list[str] = []
     id: Any = None
     row: Any = None

@@ -1,19 +1,21 @@
 """For which definitions a shard's state is kept: reading and writing that, and the ways of its profiles to the present ones.
 
-Owns: the value ``lineage`` of the meta family. Not here: what is in it (opportune.audiences.lineage), the flow's work on it
+Owns: the values ``lineage`` of the meta family and ``stage`` (stage:u32 | done:u8), which changes whenever the former does, so
+that readers need not look at that.
+Not here: what is in it (opportune.audiences.lineage), the flow's work on it
 (flows.succession), a reader's (state.people).
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
 from opportune.audiences.lineage import Lineage, decode_lineage, encode_lineage
 from opportune.errors import StateError
-from state.keys import META_LINEAGE, META_PLAN
-from state.store import Store
+from state.keys import META_LINEAGE, META_PLAN, META_STAGE, U32
+from state.store import Batch, Store
 
 
 class Reads(Protocol):
@@ -38,10 +40,16 @@ def lineage_of(store: Reads) -> Lineage | None:
         ) from error
 
 
+def put_lineage(write: Batch, lineage: Lineage, meta: Any) -> None:
+    """Puts it into a write."""
+    write.put(META_LINEAGE, encode_lineage(lineage), meta)
+    write.put(META_STAGE, U32(lineage.present.stage) + bytes([lineage.done]), meta)
+
+
 def keep_lineage(store: Store, lineage: Lineage) -> None:
     """Writes it, with the fingerprint of its plan, so that it survives a power cut."""
-    write, meta = store.batch(), store.family("meta")
-    write.put(META_LINEAGE, encode_lineage(lineage), meta)
-    write.put(META_PLAN, lineage.present.plan.encode(), meta)
+    write = store.batch()
+    put_lineage(write, lineage, store.family("meta"))
+    write.put(META_PLAN, lineage.present.plan.encode(), store.family("meta"))
     store.write(write)
     store.sync()

@@ -47,7 +47,11 @@ class Outlook:
         pending = set(audiences)
         dues, changes = profile.dues, list[Change]()
         for _ in range(INSTANTS_MAX):
-            touching = set().union(*(self._handlers[number] for number in pending))
+            if len(pending) == 1:
+                (only,) = pending
+                touching = self._handlers[only]
+            else:
+                touching = set().union(*(self._handlers[number] for number in pending))
             now = min((due for handler, due in dues.items() if handler in touching), default=NEVER)
             if now == NEVER:
                 break

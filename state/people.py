@@ -112,7 +112,13 @@ class People:
         self._outlook = Outlook(compiled.plan, compiled.program.evaluate)
 
     def find(
-        self, reader: Reading, profile_id: bytes, time_ms: int, until_of: Container[str] | None = None
+        self,
+        reader: Reading,
+        profile_id: bytes,
+        time_ms: int,
+        until_of: Container[str] | None = None,
+        head: bytes | None = None,
+        only: int | None = None,
     ) -> Person | None:
         """A person as of the shard's time, or of their own last event where that is later, or where they are frozen.
 
@@ -121,18 +127,23 @@ class People:
             profile_id: 16 bytes.
             time_ms: the shard's log time.
             until_of: the names of the audiences whose end is wanted; None: of all.
+            head: of the profile, where it was read already.
+            only: the number of the one audience that is asked for; then nothing else is read but that membership.
 
         Returns:
             None where there is no such profile.
         """
-        head = reader.get("profiles", profile_id)
-        if head is None or not decode_head(head).now:
+        if head is None:
+            head = reader.get("profiles", profile_id)
+        profile = None if head is None else decode_head(head)
+        if profile is None or not profile.now:
             return None
-        profile, changed, index = self._now(reader, profile_id, head, time_ms)
+        changed, index = self._now(reader, profile_id, profile, time_ms)
         frozen = bool(profile.fate & FROZEN)
         as_of_ms = profile.now if frozen else max(time_ms - 1, profile.now)
         warming = self.warming(as_of_ms)
-        stored = sorted(number for number in profile.members if self.is_known(number, warming))
+        asked = profile.members if only is None else profile.members & {only}
+        stored = sorted(number for number in asked if self.is_known(number, warming))
         values = reader.get_many("members", [pack_member(index.get(number, number), profile_id) for number in stored])
         since_ms: dict[int, int] = {}
         for number, value in zip(stored, values, strict=True):
@@ -142,12 +153,7 @@ class People:
                     raise ReadRefused("a profile and the index of its memberships are of two instants: ask again")
                 since = decode_membership(value)[0]
             since_ms[number] = since
-        raw = profile.groups[TRAITS]
-        # An evaluation leaves them decoded.
-        decoded = raw if isinstance(raw, dict) else decode_traits(raw) if raw else {}
-        traits = {name: trait[1] for name, trait in decoded.items() if trait[1] is not None}
-        approximate = self._approximate(reader, profile)
-        attributes = self._attributes(profile)
+        traits, attributes, approximate = ({}, {}, []) if only is not None else self._beside(reader, profile)
         wanted = [number for number in stored if until_of is None or self.names[number] in until_of]
         ends = self._outlook.ends(profile, wanted) if profile.due != NEVER and wanted else {}
         memberships = [Membership(self.names[number], at, ends.get(number)) for number, at in since_ms.items()]
@@ -163,9 +169,17 @@ class People:
         """Whether a number is that of an audience of the project that is not warming."""
         return number < len(self.names) and self.names[number] not in warming
 
+    def _beside(self, reader: Reading, profile: Profile) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
+        """Traits, attributes, and the audiences that are approximate."""
+        raw = profile.groups[TRAITS]
+        # An evaluation leaves them decoded.
+        decoded = raw if isinstance(raw, dict) else decode_traits(raw) if raw else {}
+        traits = {name: trait[1] for name, trait in decoded.items() if trait[1] is not None}
+        return traits, self._attributes(profile), self._approximate(reader, profile)
+
     def state(self, reader: Reading, profile_id: bytes) -> PersonState | None:
         """All that is kept of a person, opened: for explanations and computed traits."""
-        return person_state(self.compiled.plan, reader, profile_id, self.in_force)
+        return person_state(self.compiled.plan, reader, profile_id, self.in_force, self.lineage)
 
     def _approximate(self, reader: Reading, profile: Profile) -> list[str]:
         approximations, groups = self.compiled.approximations, profile.groups
@@ -197,7 +211,8 @@ class People:
             part = overdue[at : at + SLICE]
             for profile_id, head in zip(part, reader.get_many("profiles", part), strict=True):
                 if head is not None:
-                    profile, changed, _ = self._now(reader, profile_id, head, time_ms)
+                    profile = decode_head(head)
+                    changed, _ = self._now(reader, profile_id, profile, time_ms)
                     for audience, since_ms in changed.items():
                         inside = audience in profile.members
                         corrected.setdefault(audience, {})[profile_id] = since_ms if inside else None
@@ -210,16 +225,15 @@ class People:
         return list(dict.fromkeys(decode_timer(key)[1] for key in keys))
 
     def _now(
-        self, reader: Reading, profile_id: bytes, head: bytes, time_ms: int
-    ) -> tuple[Profile, dict[int, int], dict[int, int]]:
-        """A profile as of an instant.
+        self, reader: Reading, profile_id: bytes, profile: Profile, time_ms: int
+    ) -> tuple[dict[int, int], dict[int, int]]:
+        """Brings a decoded head to an instant.
 
         Returns:
-            It; the instants of what has changed since it was stored, by audience number; and the numbers under which its
+            The instants of what has changed since it was stored, by audience number; and the numbers under which its
             memberships are stored, where those are others.
         """
         assert len(profile_id) == PROFILE_BYTES, "a profile id is 16 bytes"
-        profile = decode_head(head)
         profile.id = profile_id
         profile.groups = _Groups(reader, profile_id)
         profile.dirty = set()
@@ -238,7 +252,7 @@ class People:
         # One that is on its way into another profile stays as it was: its events and its time go on there.
         if profile.due < time_ms and not profile.fate & FROZEN:
             advance(profile, time_ms, out, evaluate)
-        return profile, {audience: at for _, audience, _, at, _ in out}, index
+        return {audience: at for _, audience, _, at, _ in out}, index
 
     def _attributes(self, profile: Profile) -> dict[str, Any]:
         rows: Sequence[Any] = [profile.row] if len(self.tables) == 1 else profile.row or ()

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from opportune.audiences.explain import PersonState
+from opportune.audiences.lineage import Lineage
 from opportune.audiences.plan import TRAITS, Plan
 from opportune.audiences.renewal import renewals, renumbered
 from opportune.decode import decode_traits
@@ -141,7 +142,11 @@ def check_plan(store: Store, fingerprint: bytes) -> None:
 
 
 def person_state(
-    plan: Plan, store: Reading, profile: bytes, tables: Mapping[str, WarehouseTable]
+    plan: Plan,
+    store: Reading,
+    profile: bytes,
+    tables: Mapping[str, WarehouseTable],
+    lineage: Lineage | None = None,
 ) -> PersonState | None:
     """Reads a person.
 
@@ -150,6 +155,7 @@ def person_state(
         store: of the shard that owns the profile.
         profile: the profile's id.
         tables: the warehouse tables in force, by name.
+        lineage: for which definitions the state is kept; None: as it says itself.
 
     Returns:
         Their state; None where there is no such profile.
@@ -163,7 +169,7 @@ def person_state(
     head = _head(profile, head_bytes)
     if not head.now:
         return None
-    lineage = lineage_of(store)
+    lineage = lineage_of(store) if lineage is None else lineage
     ways = {} if lineage is None else renewals(lineage.layouts, plan, lineage.gone())
     way = ways.get(head.stage)
     numbers = way.old_groups if way is not None else range(len(plan.groups))

@@ -176,8 +176,8 @@ class Reader:
                 at += received_ms - self.instants(sent_text)
             corrected = iso_text(min(at, received_ms))
         except (ValueError, OverflowError) as error:
-            # Two good times may make one that no calendar has.
-            raise RejectedEvent("bad_time", str(error)) from error
+            # Two good times may make one that no calendar has. The value is not told: refusals are kept.
+            raise RejectedEvent("bad_time", "timestamp, originalTimestamp or sentAt is not ISO 8601") from error
         # As it came, digit by digit.
         fields["originalTimestamp"] = fields[name]
         fields["timestamp"] = corrected

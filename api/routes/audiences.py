@@ -21,6 +21,7 @@ from opportune.audiences.plan_report import report
 from opportune.audiences.schema import All, Condition, Not
 from opportune.audiences.schema import Any as AnyOf
 from opportune.audiences.sentences import sentence
+from opportune.errors import ReadRefused, StateError
 from opportune.event import iso_text
 
 
@@ -29,15 +30,22 @@ def audience_routes(shards: Shards, listings: Listings, access: Access, hub: Hub
     router = APIRouter(tags=["audiences"], responses=ERRORS)
     plan = shards.compiled.plan
 
-    def answer_of(name: str, counts: Counts) -> dict[str, Any]:
+    async def counted() -> Counts | None:
+        """The members' numbers; None where the state cannot be read now, which takes nothing from the definitions."""
+        try:
+            return await listings.counts()
+        except (ReadRefused, StateError):
+            return None
+
+    def answer_of(name: str, counts: Counts | None) -> dict[str, Any]:
         number = plan.numbers[name]
         found: dict[str, Any] = {
             "name": name,
             "description": plan.audiences[number].description,
             "definition_version": plan.definitions[number],
-            "members": counts.members[number],
-            "members_as_of": iso_text(counts.as_of_ms),
         }
+        if counts is not None:
+            found |= {"members": counts.members[number], "members_as_of": iso_text(counts.as_of_ms)}
         if hub is not None and hub.ready:
             since_ms, changes = hub.last_hour()
             found["last_hour"] = {
@@ -51,7 +59,7 @@ def audience_routes(shards: Shards, listings: Listings, access: Access, hub: Hub
     async def audiences(request: Request) -> Response:
         """All audiences of the project, in order of name."""
         access.check(request, "read:audiences")
-        counts = await listings.counts()
+        counts = await counted()
         return written({"audiences": [answer_of(name, counts) for name in shards.compiled.names]})
 
     @router.get("/v1/audiences/{name}", response_model=AudienceAnswer)
@@ -60,7 +68,7 @@ def audience_routes(shards: Shards, listings: Listings, access: Access, hub: Hub
         access.check(request, "read:audiences")
         if name not in plan.numbers:
             raise no_such_audience()
-        answer = answer_of(name, await listings.counts())
+        answer = answer_of(name, await counted())
         answer["definition"] = _definition(plan.audiences[plan.numbers[name]].condition)
         told = report(plan)
         answer["plan"] = {

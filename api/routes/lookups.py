@@ -109,15 +109,7 @@ def lookup_routes(shards: Shards, access: Access, counters: Counters) -> APIRout
         if audience not in shards.compiled.plan.numbers:
             raise no_such_audience()
         wanted = as_fresh(min_freshness_ms, min_position, min_version, shards.count)
-        found, person = await look_up(identifier, wanted, (audience,))
-        one = next((one for one in person.memberships if one.audience == audience), None)
-        member = None if audience in person.warming else one is not None
-        answer: dict[str, Any] = {"profile_id": person.id.hex(), "audience": audience, "member": member}
-        if member is None:
-            answer["warming"] = waiting(audience, person.warming[audience])
-        if one is not None:
-            answer |= times_of(one)
-        return written(answer | {"freshness": age(shards, found)})
+        return written(one_membership(shards, *await look_up(identifier, wanted, (audience,)), audience))
 
     @router.post("/v1/lookups", response_model=LookupsAnswer)
     async def lookups(
@@ -196,6 +188,19 @@ def told(shards: Shards, found: Found, person: Person, chosen: set[str]) -> dict
         answer["attributes"] = person.attributes
     if person.approximate:
         answer["approximate"] = person.approximate
+    answer["freshness"] = age(shards, found)
+    return answer
+
+
+def one_membership(shards: Shards, found: Found, person: Person, audience: str) -> dict[str, Any]:
+    """Whether a person is in one audience, as an answer."""
+    one = next((one for one in person.memberships if one.audience == audience), None)
+    member = None if audience in person.warming else one is not None
+    answer: dict[str, Any] = {"profile_id": person.id.hex(), "audience": audience, "member": member}
+    if member is None:
+        answer["warming"] = waiting(audience, person.warming[audience])
+    if one is not None:
+        answer |= times_of(one)
     answer["freshness"] = age(shards, found)
     return answer
 

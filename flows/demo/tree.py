@@ -16,7 +16,7 @@ from flows.demo.traffic import Orders
 from opportune.clock import Clock
 
 BROKER_SECONDS = 10.0
-WORKER_SECONDS = 3.0
+WORKER_SECONDS = 2.5
 TRAFFIC_SECONDS = 1.5
 """How long each may take to end by itself; all but the broker do so at the same time, which leaves a margin below five."""
 

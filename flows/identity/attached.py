@@ -6,7 +6,7 @@ Owns: keys of the ``identifiers`` family, in the shard of the profile, and the m
     attached                   -> empty: the family has everybody
 
 Invariant: it says nothing that the heads do not say, and is written with the heads that it follows; a state without the mark, which an earlier build wrote, is walked
-once at the start. A project without a condition on attributes keeps nothing here.
+once at the start. A project without a condition on attributes keeps nothing here, not even what one with them kept.
 Not here: whose an identifier is for events, which is its pointer (flows.identity.graph).
 """
 
@@ -42,8 +42,11 @@ class Attached:
         self._wanted = wanted
         self._family = store.family(FAMILY)
         self._changed: dict[bytes, set[bytes]] = {}
-        if wanted and store.get("meta", META_ATTACHED) is None:
+        marked = store.get("meta", META_ATTACHED) is not None
+        if wanted and not marked:
             self._walk()
+        elif marked and not wanted:
+            self._give_up()
         self.any = wanted and next(store.scan(FAMILY, FIRST), None) is not None
 
     def follow(self, profile: bytes, before: Sequence[str], after: Sequence[str]) -> None:
@@ -79,6 +82,14 @@ class Attached:
             else:
                 write.delete(FIRST + digest, self._family)
         self._changed.clear()
+
+    def _give_up(self) -> None:
+        """Definitions have changed, and nobody asks any more: what is not kept up would be wrong when somebody does again."""
+        write = self._store.batch()
+        for key, _ in self._store.scan(FAMILY, FIRST):
+            write.delete(key, self._family)
+        write.delete(META_ATTACHED, self._store.family("meta"))
+        self._store.write(write)
 
     def _walk(self) -> None:
         """Finds all of them in the heads."""

@@ -28,8 +28,9 @@ from flows.identity.letters import (
     Withheld,
     decode,
 )
-from flows.identity.merging import thaw
+from flows.identity.merging import pointer_turns, thaw
 from flows.identity.notes import mark_of
+from flows.identity.requests import Requests
 from flows.identity.returning import Returning
 from flows.identity.suppression import Entry, Suppression
 from opportune.event import instant_ms
@@ -42,15 +43,7 @@ from state.store import Batch as Write
 if TYPE_CHECKING:
     from flows.identity.graph import Graph
 
-META_ERASURES = b"erasures"
 EXPIRE_MAX = 200
-
-
-class Open(msgspec.Struct, array_like=True):
-    """A request that is not known to be complete: the digests that nobody has answered for, its last record's offset."""
-
-    waiting: list[str]
-    offset: int
 
 
 def ignore(_: str) -> None:
@@ -64,7 +57,6 @@ class Forgetting:
         graph: its identities.
 
     Attributes:
-        open: in the first shard: requests that are not known to be complete.
         on_forgotten: called with each identifier of somebody who is forgotten: whoever remembers it has to ask again.
     """
 
@@ -77,9 +69,7 @@ class Forgetting:
         self.on_forgotten: Callable[[str], None] = ignore
         self.said: list[OutboxMessage] = []
         self.bare: list[Profile] = []
-        kept = actor.store.get("meta", META_ERASURES)
-        self.open: dict[str, Open] = msgspec.msgpack.decode(kept, type=dict[str, Open]) if kept else {}
-        self.moved = False
+        self.requests = Requests(actor.store, follows=actor.shard == 0)
         self.to_identifiers: dict[str, Callable[[Any], None]] = {
             "vanish": self.vanish, "astray": graph.forwarding.astray
         }  # fmt: skip
@@ -90,8 +80,7 @@ class Forgetting:
     def decide(self, decided: Sequence[Decided]) -> None:
         """Does what records of the control topic ask for."""
         for erasure, offset, time_ms in decided:
-            if self.actor.shard == 0:
-                self._follow(erasure, offset)
+            self.actor.mailbox.wrote |= self.requests.follow(erasure, offset)
             if isinstance(erasure, Forget):
                 at = self._at(erasure, time_ms)
                 for digest in self._own(erasure.identifiers):
@@ -112,29 +101,20 @@ class Forgetting:
         for told in [erasure for erasure, _ in erasures if isinstance(erasure, Forgotten)]:
             for digest in self._own(told.identifiers):
                 self._suppress(self.graph.profile(digest), told.until).count(told.until)
+        nobody = {(one.request, one.asked) for one, _ in erasures if isinstance(one, Forgotten) and not one.profile}
         for erasure, time_ms in erasures:
             if not isinstance(erasure, Forget):
                 continue
             for digest in self._own(erasure.identifiers):
-                entry = self._suppress(self.graph.profile(digest), self._at(erasure, time_ms))
-                entry.erased = max(entry.erased, entry.until)
+                at = self._at(erasure, time_ms)
+                entry = self._suppress(self.graph.profile(digest), at)
+                if entry.erased < at and (erasure.request, digest.hex()) in nobody:
+                    entry.asked = erasure.request
+                entry.erased = max(entry.erased, at)
         actor.commit([], write, [])
 
     def _at(self, erasure: Forget, time_ms: int) -> int:
         return time_ms or instant_ms(erasure.at)
-
-    def _follow(self, erasure: Any, offset: int) -> None:
-        """Keeps which requests are open."""
-        self.moved = self.actor.mailbox.wrote = True
-        if isinstance(erasure, Forget):
-            self.open.setdefault(erasure.request, Open(list(erasure.identifiers), offset))
-        elif isinstance(erasure, Forgotten):
-            one = self.open.get(erasure.request)
-            if one is not None:
-                one.waiting = [digest for digest in one.waiting if digest != erasure.asked]
-                one.offset = offset
-        else:
-            self.open.pop(erasure.request, None)
 
     def _own(self, digests: Sequence[str]) -> list[bytes]:
         """Those that this shard keeps the pointers of."""
@@ -145,8 +125,10 @@ class Forgetting:
         """A request names an identifier: its profile is asked to go; where there is none, the identifier is suppressed."""
         head = self.graph.profile(digest)
         owner = self.owner(head)
-        if owner is None or self.entries.get(digest).erased >= at:
-            self._suppress(head, at)
+        done = self.entries.get(digest).erased >= at
+        if owner is None or done:
+            entry = self._suppress(head, at)
+            entry.asked = entry.asked if done else request
             self._tell(request, digest, b"", [], at)
         else:
             self.graph.send(Erase(owner, request, digest, at, thaw=False))
@@ -160,6 +142,26 @@ class Forgetting:
         self._suppress(head, until).count(until)
         if head.now and head.now <= until and not head.fate & (FROZEN | MOVED | ELSEWHERE):
             self.graph.send(Erase(head.id, erasure.request, b"", until, thaw=False))
+
+    def turn(self, head: Profile, text: str) -> int:
+        """How often the identifier of a head has changed hands."""
+        kept = self.entries.get(head.id).turn if head.fate & FORGOTTEN else 0
+        return max(head.turns.get(mark_of(text), 0), kept)
+
+    def rowless(self, head: Profile) -> bool:
+        """Whether the identifier of a head has a warehouse row since before its person was forgotten."""
+        return bool(head.fate & FORGOTTEN) and self.entries.get(head.id).rows
+
+    def look_at_rows(self, profile: Profile) -> None:
+        """While tables change: rows that are gone stay out no longer, should they come again."""
+        if self.rowless(profile) and not self._has_row(profile.id):
+            self._entry(profile.id, 0).rows = False
+            self.actor.mailbox.wrote = True
+        if profile.rowless:
+            kept = [text for text in profile.rowless if self._has_row(digest_of(text))]
+            if kept != profile.rowless:
+                self.actor.desk.touch(profile)
+                profile.rowless = kept
 
     def owner(self, head: Profile) -> bytes | None:
         """The profile that the identifier of a head belongs to, or None."""
@@ -175,6 +177,7 @@ class Forgetting:
         """Events of an identifier that arrived up to an instant are refused from here on."""
         entry = self._entry(head.id, until)
         entry.until = max(entry.until, until)
+        entry.rows = entry.rows or self._has_row(head.id)
         self.actor.desk.touch(head)
         if self.owner(head) is None:
             head.fate |= ELSEWHERE
@@ -200,11 +203,13 @@ class Forgetting:
         entry.gone, entry.request = until, letter.request
         entry.strong = [veiled(text) for text in graph.limits.strong(profile.identifiers)]
         own = not profile.fate & ELSEWHERE
+        turns = pointer_turns(profile)
         digests = self._take_pointers(profile, until, own=own)
         self._empty(profile)
         if own:
             self._suppress(profile, until).count(until)
             entry.cleared = until
+            entry.turn = max(entry.turn, *turns.values(), 0) + 1
         profile.fate |= FORGOTTEN
         actor.counts["profiles"] -= 1
         actor.counts["erased"] = actor.counts.get("erased", 0) + 1
@@ -237,8 +242,9 @@ class Forgetting:
         profile.dirty.clear()
         self.graph.notes.forget(profile.id)
         profile.now, profile.timer, profile.due, profile.dues = 0, 0, NEVER, {}
-        profile.members, profile.pending, profile.absorbed, profile.turns = set(), [], [], {}
-        profile.into, profile.strong = None, []
+        profile.members, profile.pending, profile.absorbed = set(), [], []
+        profile.turns = pointer_turns(profile) if profile.fate & ELSEWHERE else {}
+        profile.into, profile.rowless, profile.strong = None, [], []
         self._strip(profile)
 
     def _strip(self, profile: Profile) -> None:
@@ -264,17 +270,15 @@ class Forgetting:
         entry = self._entry(letter.to, letter.until)
         self.actor.desk.touch(head)
         head.fate |= FORGOTTEN
-        is_its = (
-            bool(letter.text)
-            and head.turns.get(mark_of(letter.text), 0) == letter.turn
-            and letter.until > entry.cleared
-        )
+        turn = self.turn(head, letter.text)
+        is_its = bool(letter.text) and turn == letter.turn and letter.until > entry.cleared
         if is_its:
             self._suppress(head, letter.until).count(letter.until)
             entry.cleared = letter.until
             self.on_forgotten(letter.text)
             head.fate |= ELSEWHERE
             head.founder = NOBODY
+            entry.turn = turn + 1
             head.turns = {mark: turn for mark, turn in head.turns.items() if mark != mark_of(letter.text)}
             head.strong = []
         if (is_its and not letter.turn) or not letter.text:
@@ -284,7 +288,7 @@ class Forgetting:
     def leave(self, profile: Profile) -> None:
         """A profile that has merged into one that was forgotten, or is about to hear that it has, keeps no identifier."""
         if profile.fate & MOVED and profile.fate & FORGOTTEN and self.entries.get(profile.id).gone:
-            profile.turns, profile.absorbed = {}, []
+            profile.turns, profile.absorbed = pointer_turns(profile), []
             self._strip(profile)
 
     def withholds(self, head: Profile, suit: Suit) -> bool:
@@ -292,6 +296,12 @@ class Forgetting:
         if not head.fate & FORGOTTEN or suit.now > self.entries.get(head.id).until or self.owner(head) == suit.claimer:
             return False
         self.graph.send(Withheld(suit.claimer, suit.text))
+        entry = self.entries.get(head.id)
+        if entry.asked:
+            # The claim was on its way when it was asked: the claimer is who has the identifier.
+            self.graph.send(Erase(suit.claimer, entry.asked, b"", entry.until, thaw=False))
+            self._tell(entry.asked, b"", suit.claimer, [head.id], entry.until)
+            self._suppress(head, entry.until).count(entry.until)
         return True
 
     def answer(self, profile: Profile, kind: str, letter: Letter) -> None:
@@ -378,9 +388,7 @@ class Forgetting:
             profile.identifiers = []
         said, self.said, self.bare = self.said, [], []
         self.entries.save(write)
-        if self.moved:
-            write.put(META_ERASURES, msgspec.msgpack.encode(self.open), self.actor.meta)
-            self.moved = False
+        self.requests.save(write)
         return said
 
 

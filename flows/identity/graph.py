@@ -226,7 +226,7 @@ class Graph:
         if self.forgetting.withholds(head, suit):
             return
         owner, mark = self.forgetting.owner(head), mark_of(suit.text)
-        turn, opposed = head.turns.get(mark, 0), False
+        turn, opposed = self.forgetting.turn(head, suit.text), False
         if owner not in (None, suit.claimer):
             opposed = self.limits.excluded(self.limits.strong_of(head), suit.strong)
             if opposed and not self.limits.is_shared(suit.text):
@@ -244,8 +244,8 @@ class Graph:
             if not head.fate & FORGOTTEN:
                 self.shortcuts.move(head.id, suit.claimer)
         if owner == suit.claimer:
-            granted = Granted(suit.claimer, suit.text, turn, opposed and not take, suit.origin)
-            self.outgoing.gather(suit.claimer, Grants, granted)
+            told = opposed and not take, suit.origin, self.forgetting.rowless(head)
+            self.outgoing.gather(suit.claimer, Grants, Granted(suit.claimer, suit.text, turn, *told))
         else:
             self.send(
                 Meet(owner, suit.claimer, suit.rank, suit.strong, replace(suit, seen=owner, turn=turn), claiming=False)
@@ -262,6 +262,7 @@ class Graph:
         if letter.turn:
             profile.turns = {**profile.turns, mark: letter.turn}
         if text not in profile.identifiers:
+            profile.rowless = [*profile.rowless, text] if letter.rowless else profile.rowless
             self.actor.refresh.rename(profile, [*profile.identifiers, text], self.out)
             self._tell(profile, "attached", text, letter.origin)
             self.notes.bring(profile.id, text, letter.origin)
@@ -274,6 +275,7 @@ class Graph:
         profile.turns = {**profile.turns, mark: letter.turn}
         forget_turns(profile)
         if text in profile.identifiers:
+            profile.rowless = [other for other in profile.rowless if other != text]
             self.actor.refresh.rename(profile, [other for other in profile.identifiers if other != text], self.out)
             self.actor.on_lost(text)
             self._tell(profile, "lost", text)

@@ -73,6 +73,7 @@ class Granted(_Body, array_like=True, frozen=True, gc=False):
         turn: how often.
         opposed: whether it was another profile's, with which a limit excludes a merge.
         origin: the event that brought it.
+        rowless: whether its rows stay out.
     """
 
     to: bytes
@@ -80,6 +81,7 @@ class Granted(_Body, array_like=True, frozen=True, gc=False):
     turn: int
     opposed: bool
     origin: Origin
+    rowless: bool = False
 
 
 class Grants(_Body, array_like=True, frozen=True, gc=False):
@@ -123,7 +125,7 @@ class State(_Body, array_like=True, frozen=True, gc=False):
         profile: its id.
         now: its last instant.
         members: the names of its audiences.
-        identifiers, pending, turns, absorbed: as in ``Profile``.
+        identifiers, pending, turns, absorbed, rowless: as in ``Profile``.
         cells: what it keeps of features, encoded, by what that is (opportune.audiences.lineage): the other side may run on
             other definitions. Of several features that keep the same, one.
         history: as in flows.identity.notes.
@@ -138,6 +140,7 @@ class State(_Body, array_like=True, frozen=True, gc=False):
     absorbed: list[int]
     cells: dict[str, bytes]
     history: bytes
+    rowless: list[str] = []
 
 
 class Offer(_Body, array_like=True, frozen=True, gc=False):

@@ -19,6 +19,7 @@ from flows.identity.notes import mark_of
 from opportune.audiences.merge import merge_group
 from opportune.audiences.plan import TRAITS, Plan
 from opportune.decode import decode_traits, encode_traits
+from opportune.people import salt_of
 from opportune.profile import ELSEWHERE, FORGOTTEN, FROZEN, MOVED, NEVER, Change, Evaluate, Profile, advance
 from state.keys import pack_timer
 from state.store import Batch as Write
@@ -67,6 +68,7 @@ def state_of(profile: Profile, plan: Plan, history: bytes) -> State:
         profile.absorbed,
         cells,
         history,
+        profile.rowless,
     )
 
 
@@ -126,6 +128,7 @@ def unite(profile: Profile, state: State) -> None:
     profile.identifiers = [*kept, *came]
     pending = dict.fromkeys([*profile.pending, *state.pending])
     profile.pending = [text for text in pending if text not in profile.identifiers]
+    profile.rowless = list(dict.fromkeys([*profile.rowless, *state.rowless]))
     forget_turns(profile)
 
 
@@ -159,7 +162,13 @@ def leave(profile: Profile, winner: bytes, now: int, desk: Desk, write: Write, o
     profile.into = winner
     profile.now, profile.timer, profile.due, profile.dues = now, 0, NEVER, {}
     profile.members, profile.pending = set(), []
-    profile.turns, profile.strong = {}, profile.strong if profile.fate & ELSEWHERE else []
+    profile.turns, profile.rowless = pointer_turns(profile), []
+    profile.strong = profile.strong if profile.fate & ELSEWHERE else []
+
+
+def pointer_turns(profile: Profile) -> dict[int, int]:
+    """Of a profile's turns that of the identifier whose pointer its head is: that goes on, whatever becomes of the profile."""
+    return {mark: turn for mark, turn in profile.turns.items() if mark == salt_of(profile.id)}
 
 
 def _group_of(plan: Plan, group: int, cells: dict[str, bytes]) -> Any:

@@ -28,7 +28,11 @@ def rows_of(tables: Sequence[WarehouseTable], profiles: Sequence[Profile]) -> Se
         return [None] * len(profiles)
     ids = [profile.id for profile in profiles]
     # Most people have the identifier that founded them and no other: one look-up for all of them.
-    several = [at for at, profile in enumerate(profiles) if len(profile.identifiers) > 1 or profile.fate & ELSEWHERE]
+    several = [
+        at
+        for at, profile in enumerate(profiles)
+        if len(profile.identifiers) > 1 or profile.fate & ELSEWHERE or profile.rowless
+    ]
     parts = []
     for table in tables:
         rows = table.lookup(ids)
@@ -85,4 +89,4 @@ def _look_further(table: WarehouseTable, profiles: Sequence[Profile], several: l
 def _candidates(table: WarehouseTable, profile: Profile) -> list[str]:
     """The identifiers of a table's namespace, the one whose row holds first."""
     prefix = f"{table.namespace}:"
-    return sorted(text for text in profile.identifiers if text.startswith(prefix))
+    return sorted(text for text in profile.identifiers if text.startswith(prefix) and text not in profile.rowless)

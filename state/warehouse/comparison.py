@@ -39,6 +39,10 @@ class Comparison:
         """The parts that hold the rows of a shard's own identifiers."""
         return range(shard * self._a_shard, (shard + 1) * self._a_shard)
 
+    def is_made(self, part: int) -> bool:
+        """Whether a part was compared already, for whichever shard."""
+        return part in self._known
+
     def ids(self, part: int) -> list[bytes]:
         """The ids, digests of the keys, of the rows of a part that differ, are new or are gone."""
         known = self._known.get(part)

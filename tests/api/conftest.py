@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -13,12 +14,16 @@ from tests.kafka.broker import Kafka
 
 
 class Served:
-    """A running service: its address, its events topic, a write key of it, and one for reading."""
+    """A running service: its directory, address and events topic, a write key, one that is soon used up, one for reading."""
 
-    def __init__(self, address: str, topic: Topic, write_key: str, read_key: str) -> None:
+    def __init__(
+        self, directory: Path, address: str, topic: Topic, write_key: str, slow_key: str, read_key: str
+    ) -> None:
+        self.directory = directory
         self.address = address
         self.topic = topic
         self.write_key = write_key
+        self.slow_key = slow_key
         self.read_key = read_key
 
 
@@ -28,11 +33,12 @@ def _served(kafka: Kafka, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     directory = write_project(tmp_path_factory.mktemp("served"), name, kafka.bootstrap_servers)
     writing, write_key = make_key("web", ("write:events",), "2026-01-01T00:00:00Z")
     reading, read_key = make_key("app", ("admin",), "2026-01-01T00:00:00Z")
-    write_keys(directory / KEY_FILE, (writing, reading))
+    seldom, slow_key = make_key("slow", ("write:events",), "2026-01-01T00:00:00Z", per_second=1)
+    write_keys(directory / KEY_FILE, (writing, seldom, reading))
     make_topic(kafka.bootstrap_servers, f"{name}.events")
     topic = Topic(kafka.bootstrap_servers, f"{name}.events")
     with serving(directory) as address:
-        yield Served(address, topic, write_key, read_key)
+        yield Served(directory, address, topic, write_key, slow_key, read_key)
     topic.close()
 
 

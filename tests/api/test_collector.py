@@ -112,6 +112,34 @@ def test_a_reading_key_writes_nothing_and_a_write_key_reads_nothing(served: Serv
     assert served.topic.new() == []
 
 
+def test_a_write_key_sends_as_many_requests_as_it_may(served: Served) -> None:
+    answers = [post(served, {"batch": [track(number)]}, auth=(served.slow_key, "")) for number in range(12)]
+    taken = [answer.status_code == 200 for answer in answers]
+    assert taken[0]
+    late = next(answer for answer in answers if answer.status_code != 200)
+    assert (late.status_code, late.json()["code"]) == (429, "too_many_requests")
+    assert int(late.headers["retry-after"]) >= 1
+    assert len(served.topic.new()) == sum(taken), "what is refused is not half taken"
+
+
+def test_nothing_that_is_told_about_requests_names_anybody(served: Served) -> None:
+    who = "secret-person@example.org"
+    assert post(served, {"batch": [track(1, userId=who), track(2, userId=who, timestamp=who)]}).status_code == 200
+    assert post(served, {"type": who, "userId": who}).status_code == 400
+    assert post(served, b"{}", f"/v1/{who}").status_code == 404
+    assert post(served, {"batch": [track(3)]}, auth=(f"opk_{who}", "")).status_code == 401
+    served.topic.new()
+    headers = {"Authorization": f"Bearer {served.read_key}"}
+    told = [httpx.get(served.address + path, headers=headers).text for path in ("/metrics", "/v1/refusals")]
+    told += [log.read_text() for log in served.directory.glob("serve-*.log")]
+    assert len(told) == 3
+    assert told[-1], "the service has a log"
+    for text in told:
+        assert "secret-person" not in text
+        assert served.write_key.rpartition("_")[2] not in text
+        assert served.read_key.rpartition("_")[2] not in text
+
+
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     body=st.one_of(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -56,15 +57,18 @@ def test_whoever_is_forgotten_is_not_found_and_rows_do_not_bring_them_back(
         assert asked.status_code == 202
         answer = ErasureAnswer.model_validate(asked.json())
         assert asked.headers["location"] == f"/v1/erasures/{answer.request}"
-        rows = erase.forget("user_id:row", "user_id:never/seen")
+        others = erase.forget("user_id:row", "user_id:never/seen")
         until(lambda: erase.erasure(answer.request).state == "complete", "the person is forgotten", 30)
-        until(lambda: erase.erasure(rows.request).state == "complete", "so are the others", 30)
-        assert (erase.erasure(answer.request).profiles, erase.erasure(rows.request).profiles) == (1, 1)
+        until(lambda: erase.erasure(others.request).state == "complete", "so are the others", 30)
+        assert (erase.erasure(answer.request).profiles, erase.erasure(others.request).profiles) == (1, 1)
         assert look.people(["user_id:ada", "anonymous_id:a-1", "user_id:row", "user_id:never/seen"]) == [None] * 4
         assert not called(address, made["read:audiences"][1], "GET", "/v1/audiences/free/members").text
 
         # Their rows change, and come into force; they are not people of ours any more.
-        (directory / "people.csv").write_text("user_id,plan\nada,paid\nrow,free\nnew,free\nrow2,free\n")
+        rows = ("ada,free", "row,free", "new,free", "row2,free")
+        header = (directory / "people.csv").read_text().splitlines()[0]
+        cells = "," * (header.count(",") - 1)
+        (directory / "people.csv").write_text("\n".join([header, *(row + cells for row in rows), ""]))
         command = [sys.executable, "-m", "opportune.cli.main", "warehouse", "refresh", str(directory), "--unguarded"]
         subprocess.run(command, cwd=ROOT, check=True, timeout=60)
         until(lambda: look.person("user_id:new"), "the new rows are in force", 60)
@@ -73,7 +77,18 @@ def test_whoever_is_forgotten_is_not_found_and_rows_do_not_bring_them_back(
         write(address, write_key, {**bought, "userId": "ada", "messageId": "2", "timestamp": iso_text(wall_clock_ms())})
         again = until(lambda: look.person("user_id:ada"), "a newer event is of somebody new")
         assert again.identifiers == {"user_id": ["ada"]}
-        assert {one.audience for one in again.memberships} == {"active"}
+        assert {one.audience for one in again.memberships} == {"active"}, "the old row stays out"
+        assert job.terminate()[0] == 0
+
+        # A state made anew from the topics, with the rows as they are.
+        shutil.rmtree(job.state)
+        job.start()
+        job.wait_running()
+        until(lambda: look.person("user_id:new"), "the rows are in force")
+        found = until(lambda: look.person("user_id:ada"), "the newer event is read again")
+        assert found.profile_id == again.profile_id
+        assert "free" not in {one.audience for one in found.memberships}
+        assert look.people(["user_id:row", "anonymous_id:a-1"]) == [None, None]
         assert job.terminate()[0] == 0
 
 

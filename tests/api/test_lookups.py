@@ -334,6 +334,16 @@ def test_scopes_are_asked_for(kafka: Kafka, tmp_path: Path, topic_prefix: str) -
         assert status("/v1/audiences", people_key) == 403
         assert status("/v1/profiles/user_id:ada", lists_key) == 403
         assert status("/v1/profiles/user_id:ada", people_key) == 503
+        one = "/v1/profiles/user_id:ada/audiences/french"
+        assert [status(one, key) for key in ("", "x", lists_key, people_key)] == [401, 401, 403, 503]
+        for path in ("/v1/changes", "/v1/audiences/free/members", "/v1/audiences/free"):
+            assert (status(path, ""), status(path, people_key)) == (401, 403), path
+        for path in (
+            "/v1/collections",
+            "/v1/collections/people/ada",
+            "/v1/profiles/user_id:a/audiences/free/explanation",
+        ):
+            assert (status(path, ""), status(path, lists_key)) == (401, 403), path
         assert status("/v1/audiences", lists_key) == 200
         assert 429 in [status("/v1/audiences", lists_key) for _ in range(5)]
         document = httpx.get(f"{address}/openapi.json").json()

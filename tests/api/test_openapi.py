@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -67,3 +69,37 @@ def test_the_document_knows_every_address(address: str) -> None:
     paths = httpx.get(f"{address}/openapi.json").json()["paths"]
     assert {"/v1/lookups", "/v1/batch", "/v1/profiles/{identifier}/audiences/{audience}", "/metrics"} <= paths.keys()
     assert httpx.get(f"{address}/docs").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "who", ["user_id:ada", "user_id:row", "user_id:nobody", "user_id:", "ada", "email:Ada@Example.org"]
+)
+@pytest.mark.parametrize("audience", ["active", "gone", "french", "free", "none"])
+def test_the_short_way_to_a_membership_says_what_the_route_says(address: str, who: str, audience: str) -> None:
+    place = f"{address}/v1/profiles/{who}/audiences/{audience}"
+    # Any question at all takes the long way.
+    short, long = httpx.get(place), httpx.get(place, params={"min_freshness_ms": 3_600_000})
+    assert (short.status_code, timeless(short)) == (long.status_code, timeless(long))
+    assert short.headers["content-type"] == long.headers["content-type"]
+    assert httpx.head(place).status_code == 405
+    assert httpx.get(place + "/").status_code in (307, 404)
+
+
+def timeless(answer: httpx.Response) -> Any:
+    """An answer without its age."""
+    body = answer.json()
+    body.get("freshness", {}).pop("age_ms", None)
+    return body
+
+
+def test_the_short_way_was_taken(address: str) -> None:
+    before = counted(address)
+    httpx.get(f"{address}/v1/profiles/user_id:ada/audiences/free")
+    assert counted(address) == before + 1
+
+
+def counted(address: str) -> int:
+    """Memberships that were told the short way."""
+    text = httpx.get(f"{address}/metrics").text
+    found = re.search(r'^opportune_lookups_total\{outcome="found",way="short"\} (\d+)$', text, re.MULTILINE)
+    return int(found[1]) if found else 0

@@ -271,3 +271,40 @@ def test_a_chain_of_merges_goes_as_a_whole(shards: int) -> None:
         }
     shop.seen(6, None, "c")
     assert shop.members() == {"bought": {pid("anonymous_id", "c", 1)}}
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+def test_who_came_anew_goes_without_the_old_row_until_it_is_gone(tmp_path: Path, shards: int) -> None:
+    def rows(*lines: str) -> None:
+        (tmp_path / "customers.csv").write_text("\n".join(("user_id,plan", *lines, "")))
+        shop.loop.refresh(warehouse(shop.project, tmp_path))
+
+    shop = Shop(shards, tmp_path, "ann,free\nbob,free\n")
+    shop.seen(1, "ann", "d1")
+    shop.forget(5, "anonymous_id:d1")
+    shop.seen(6, "ann", "d1")
+    again, bob = pid("user_id", "ann", 1), pid("user_id", "bob")
+    assert shop.members()["free"] == {bob}
+    rows("ann,free", "bob,paid")
+    assert "free" not in shop.members()
+    rows("ann,paid", "bob,free")
+    rows("ann,free", "bob,free")
+    assert shop.members()["free"] == {bob}
+    shop.loop.commit()
+    shop.loop.restart()
+    rows("bob,free")
+    rows("ann,free", "bob,free")
+    assert shop.members()["free"] == {bob, again}
+
+
+def test_a_row_that_went_before_somebody_came_anew_is_theirs_when_it_comes_again(tmp_path: Path) -> None:
+    def rows(*lines: str) -> None:
+        (tmp_path / "customers.csv").write_text("\n".join(("user_id,plan", *lines, "")))
+        shop.loop.refresh(warehouse(shop.project, tmp_path))
+
+    shop = Shop(2, tmp_path, "ann,free\nbob,free\n")
+    shop.forget(5, "user_id:ann")
+    rows("bob,free")
+    rows("ann,free", "bob,free")
+    shop.seen(6, "ann")
+    assert shop.members()["free"] == {pid("user_id", "bob"), pid("user_id", "ann", 1)}

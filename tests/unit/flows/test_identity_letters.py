@@ -60,6 +60,7 @@ STATE = State(
     [2**64 - 1],
     {"00112233445566aa": b"\x91\x02"},
     b"",
+    ["email:x"],
 )
 FORWARD = Forward(ONE, [Sent(b"{}", NOW, NOW + 1, "events", 2, 40, 1)])
 LETTER = [
@@ -97,6 +98,7 @@ HEAD = Profile(
     absorbed=[2**64 - 1],
     turns={MARK: 1},
     stage=4,
+    rowless=["email:x"],
     strong=["user_id:ben"],
 )
 
@@ -111,7 +113,7 @@ HISTORY = History(
 )
 
 
-ENTRY = Entry(NOW, NOW, NOW, 2, NOW + 9, NOW + 1, ["user_id:#ab"], "r1")
+ENTRY = Entry(NOW, NOW, NOW, 2, NOW + 9, NOW + 1, ["user_id:#ab"], "r1", "r2", 3, rows=True)
 
 
 def written() -> list[str]:

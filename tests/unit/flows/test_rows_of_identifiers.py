@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from flows.control import Forget, encode_decision
+from flows.identity.attached import FIRST, Attached
 from flows.loop import Arrived, Loop
 from opportune.audiences.explain import Explainer
 from opportune.audiences.schema import All, AttributeCondition, Condition, Table
@@ -172,7 +173,7 @@ def test_a_state_of_an_earlier_build_is_walked_once(tmp_path: Path) -> None:
     assert [one[1:] for one in world.new()] == [("ann", "vip", "entered", "attribute")]
 
 
-def test_who_comes_anew_after_being_forgotten_has_the_row_again(tmp_path: Path) -> None:
+def test_who_comes_anew_after_being_forgotten_has_a_row_once_the_old_one_is_gone(tmp_path: Path) -> None:
     world = World(tmp_path, {}, {"tablet": "yes"})
     world.feed(10, "track", None, event="A", anonymousId="tablet")
     world.new()
@@ -183,7 +184,10 @@ def test_who_comes_anew_after_being_forgotten_has_the_row_again(tmp_path: Path) 
     world.loop.refresh(world.load({}, {"tablet": "yes", "other": "yes"}))
     assert [one[1] for one in world.new()] == ["other"], "a row brings nobody back who was forgotten"
     world.feed(30, "track", None, event="A", anonymousId="tablet")
-    assert [one[1:] for one in world.new()] == [("tablet", "lent", "entered", "event")]
+    assert world.new() == [], "the row is of before"
+    world.loop.refresh(world.load({}, {"other": "yes"}))
+    world.loop.refresh(world.load({}, {"tablet": "yes", "other": "yes"}))
+    assert [one[1:] for one in world.new()] == [("tablet", "lent", "entered", "attribute")]
     world.loop.refresh(world.load({}, {"tablet": "no"}))
     assert ("tablet", "lent", "exited", "attribute") in [one[1:] for one in world.new()]
 
@@ -197,3 +201,15 @@ def test_mail_that_comes_first_meets_the_new_row(tmp_path: Path) -> None:
     raw = message("track", 60, "ann", event="A", anonymousId="tablet")
     world.loop.feed([Arrived("events", 0, world.offset, DAY_0 + 60, raw)])
     assert world.new() == [(50, "tablet", "lent", "exited", "attribute")]
+
+
+def test_definitions_without_attributes_keep_no_index_that_grows_old(tmp_path: Path) -> None:
+    world = World(tmp_path, {"a@x.example": "plain"})
+    world.identify(10, "ann", "a@x.example")
+    assert any(list(store.scan("identifiers", FIRST)) for store in world.stores)
+    for store in world.stores:
+        assert not Attached(store, wanted=False).any
+        assert list(store.scan("identifiers", FIRST)) == []
+        assert store.get("meta", b"attached") is None
+    holders = [Attached(store, wanted=True).holders([digest_of("email:a@x.example")]) for store in world.stores]
+    assert sorted(holders) == [[]] * (SHARDS - 1) + [[digest_of("user_id:ann")]]

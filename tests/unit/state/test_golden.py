@@ -26,6 +26,7 @@ from state.keys import (
     META_REACHED,
     META_ROUTING,
     META_SEQUENCES,
+    META_STAGE,
     META_STARTED,
     U64,
     pack_group,
@@ -140,7 +141,7 @@ def test_a_shard_is_laid_out_as_ever() -> None:
 def test_the_names_of_meta_are_as_ever() -> None:
     assert FORMAT_VERSION == 3
     names = [META_IDENTITY, META_PLAN, META_ROUTING, META_GENERATION, META_APPLIED, META_CHANNELS, META_OUTBOX]
-    assert [*names, META_SEQUENCES, META_ANCESTRY, META_STARTED, META_LINEAGE, META_REACHED] == [
+    assert [*names, META_SEQUENCES, META_ANCESTRY, META_STARTED, META_LINEAGE, META_STAGE, META_REACHED] == [
         b"identity",
         b"plan",
         b"routing",
@@ -152,6 +153,7 @@ def test_the_names_of_meta_are_as_ever() -> None:
         b"ancestry",
         b"started",
         b"lineage",
+        b"stage",
         b"reached",
     ]
     assert FAMILIES == ("identifiers", "profiles", "timers", "members", "outbox", "seen", "meta")
