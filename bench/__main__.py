@@ -16,7 +16,7 @@ from typing import Any, Final, TypeAlias
 
 import click
 
-from bench import latency, memory, readers, refresh, replay, service, soak, storm
+from bench import identity, latency, memory, readers, refresh, replay, service, soak, storm
 from bench.kafka import BenchError, Topics, broker
 from bench.report import Result, show, write
 from bench.throughput import JOBS, Options, measure_jobs
@@ -26,6 +26,9 @@ Step: TypeAlias = Callable[[str, Path, Topics], Result]
 
 BASELINE: Final = "calibrator"
 REPLAY: Final = "replay"
+IDENTITY: Final = "identity"
+ALONE: Final = {REPLAY: replay, IDENTITY: identity}
+"""What needs no broker, and is measured only if it is named."""
 SHORT: Final = Options(events=1_000_000, rounds=1)
 FULL: Final = Options(events=3_000_000, rounds=3)
 
@@ -72,11 +75,11 @@ def main(
     options = replace(FULL if full else SHORT, by_slot=by_slot, calibrate=not no_calibrator, profile=profile)
     options = replace(options, events=events or options.events, rounds=rounds or options.rounds)
     others = _others(full)
-    wanted = tuple(name for name in names if name != REPLAY) if names else (*JOBS, *others)
+    wanted = tuple(name for name in names if name not in ALONE) if names else (*JOBS, *others)
     unknown = [name for name in wanted if name not in JOBS and name not in others and name != BASELINE]
     if unknown:
         raise click.UsageError(
-            f"unknown: {', '.join(unknown)}; there are {', '.join([BASELINE, *JOBS, *others, REPLAY])}"
+            f"unknown: {', '.join(unknown)}; there are {', '.join([BASELINE, *JOBS, *others, *ALONE])}"
         )
     jobs = [name for name in wanted if name in JOBS]
     steps = [others[name] for name in wanted if name in others]
@@ -84,10 +87,10 @@ def main(
         steps.insert(0, lambda bootstrap, work, topics: measure_jobs(jobs, bootstrap, work, topics, options))
     try:
         missed = False
-        if REPLAY in names:
+        for module in [module for name, module in ALONE.items() if name in names]:
             with _directory(work) as directory:
-                result = replay.measure(Path(directory), replay.FULL if full else replay.SHORT)
-            missed = _tell(result, write_rows)
+                result = module.measure(Path(directory), module.FULL if full else module.SHORT)
+            missed |= _tell(result, write_rows)
         if steps:
             with broker(bootstrap_servers) as bootstrap, _directory(work) as directory:
                 missed |= _run(steps, bootstrap, Path(directory), write_rows)

@@ -73,6 +73,7 @@ class Actor:
     Attributes:
         counts: what was done since the start, by word.
         refused: refused records since the start, by reason.
+        mail_read: the offset below which the shard's mail is applied and synced, as of the last snapshot.
     """
 
     def __init__(
@@ -109,6 +110,8 @@ class Actor:
         self.timers = Timers(store)
         self.positions = Positions(store.get("meta", META_APPLIED) or b"")
         self.outbox = Outbox(store)
+        self.mail_topics = mail
+        self.mail_read = 0
         self.mailbox = Mailbox(shard, store, mail.mailbox)
         self.decisions = Decisions(store, self.mailbox.generation)
         self.incoming = Incoming(shard, mail, self.mailbox, self.decisions, on_poison)
@@ -203,7 +206,7 @@ class Actor:
         """Applies events in order; an exception in here is a bug, and the record that met it is told to ``on_poison``."""
         desk, evaluate, graph = self.desk, self.evaluate, self.graph
         if graph.shortcuts.moves:
-            graph.redirect(events)
+            graph.shortcuts.redirect(events, graph.forwarding.addressed)
         wanted = desk.load_for(events)
         profiles = desk.profiles
         self.refresh.meet(wanted, out)
@@ -275,6 +278,7 @@ class Actor:
             profile.identifiers = [person.text]
             profile.rank = person.rank
         profile.now = event.arrival
+        self.graph.notes.found(profile.id, profile.identifiers[0], event)
         self.counts["profiles"] += 1
 
     def is_duplicate(
@@ -381,6 +385,8 @@ class Actor:
             self._save_places(write)
             self.store.write(write)
         self.store.sync()
+        known = self.positions.get(self.mail_topics.mailbox_id, self.shard)
+        self.mail_read = known[0] if known is not None else 0
         sequence = self.hand_over.seal()
         applied = {f"{topic.hex()}/{partition}": offset for (topic, partition), (offset, _) in self.positions}
         return {"shard": self.shard, "applied": applied, "outbox": sequence}

@@ -30,6 +30,7 @@ from opportune.profile import NEVER
 
 EPOCH_EVENTS_MAX = 2_000_000
 """So many records are read in one epoch at most: what is under way between two commits is bounded."""
+IDENTITY_WORDS = ("attached", "merged", "refused", "conflict", "lost", "forwarded")
 COLLECT_MS = 60_000
 """So long after the last time garbage is collected when there is nothing else to do."""
 COLLECT_BUSY_MS = 600_000
@@ -153,6 +154,7 @@ class Job:
         metrics.changes = sum(actor.counts["changes"] for actor in actors)
         metrics.profiles = sum(actor.counts["profiles"] for actor in actors)
         metrics.timers = sum(actor.counts["fired"] for actor in actors)
+        metrics.identities = {word: sum(actor.counts.get(word, 0) for actor in actors) for word in IDENTITY_WORDS}
         if self.delivery is not None:
             metrics.produced = self.delivery.produced
             metrics.refused_by_broker = self.delivery.refused_by_broker

@@ -25,7 +25,8 @@ import msgspec
 from flows.batch import LocalRecord, Mail, Record
 from flows.control import Decisions, from_newer_version, superseded
 from opportune.errors import OpportuneError, RejectedEvent
-from state.keys import META_CHANNELS, META_GENERATION, META_SEQUENCES, U64, decode_u64
+from state.ancestry import Ancestry
+from state.keys import META_ANCESTRY, META_CHANNELS, META_GENERATION, META_SEQUENCES, U64, decode_u64
 from state.outbox import OutboxMessage
 from state.positions import Channels, Positions, Sequences
 from state.shard_identity import FIRST_GENERATION
@@ -117,6 +118,11 @@ def decode_piece(value: bytes) -> Stamp:
     return piece if piece.version == MAIL_VERSION else _decode_stamp(value)
 
 
+def stamp_of(stamp: Stamp) -> tuple[int, int, int]:
+    """Sender, generation and sequence."""
+    return stamp.sender, stamp.generation, stamp.sequence
+
+
 def _newer_stamp(value: bytes) -> Stamp | None:
     try:
         stamp = _decode_stamp(value)
@@ -149,6 +155,7 @@ class Mailbox:
         wrote: whether a piece has put something into the write since the last ``save``.
         taken: pieces that were applied.
         repeated: pieces that were dropped, since the channel is beyond them.
+        abandoned: pieces that were dropped, since a process sent them whose future a restore has undone.
         lost: sequences that never came: the broker refused the piece, or it was set aside; a dead letter tells of each.
 
     Raises:
@@ -161,13 +168,14 @@ class Mailbox:
         self._topic = topic
         self._channels = Channels(store.get("meta", META_CHANNELS) or b"")
         self._sequences = Sequences(store.get("meta", META_SEQUENCES) or b"")
+        self._ancestry = Ancestry(store.get("meta", META_ANCESTRY) or b"")
         self._moved = False
         self.generation = decode_u64(store.get("meta", META_GENERATION) or U64(FIRST_GENERATION), "the generation")
         self.kinds: dict[str, Handler] = {"mark": self._mark}
         self.marks: dict[int, int] = {}
         self.outgoing: list[OutboxMessage] = []
         self.wrote = False
-        self.taken = self.repeated = self.lost = 0
+        self.taken = self.repeated = self.abandoned = self.lost = 0
 
     def send(self, receiver: int, kind: str, body: bytes) -> None:
         """Puts a piece behind all earlier ones of its channel; it goes out with the next ``save``.
@@ -206,6 +214,9 @@ class Mailbox:
             raise RejectedEvent("bad_mail", f"for shard {stamp.receiver}, in the partition of shard {self._shard}")
         if stamp.generation > self.generation:
             raise superseded(f"mail of shard {stamp.sender}", stamp.generation, self.generation)
+        if stamp.generation < self.generation and not self._ancestry.has(*stamp_of(stamp)):
+            self.abandoned += 1
+            return
         last = self._channels.get(stamp.sender)
         if (stamp.generation, stamp.sequence) <= last:
             self.repeated += 1

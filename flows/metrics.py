@@ -31,6 +31,7 @@ class Metrics:
         used: events that touched something.
         repeats: records that were applied before, and message ids that were seen before.
         rejected: refused records by reason.
+        identities: what happened to identifiers and profiles, by word (flows.identity), and events that were forwarded.
         changes: membership changes made.
         entered: entries by audience.
         exited: exits by audience.
@@ -58,6 +59,7 @@ class Metrics:
         "epoch",
         "events",
         "exited",
+        "identities",
         "lag",
         "left_out",
         "produced",
@@ -78,6 +80,7 @@ class Metrics:
         self.produced = self.refused_by_broker = self.dropped = 0
         self.left_out = self.epoch = self.entries_dropped = self.entries_coarsened = 0
         self.rejected: dict[str, int] = {}
+        self.identities: dict[str, int] = {}
         self.entered: dict[str, int] = {}
         self.exited: dict[str, int] = {}
         self.lag: dict[str, int] = {}

@@ -12,6 +12,7 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
+from flows.inputs import Input
 from flows.topics import Topic, TopicSet
 from opportune.errors import StateError
 
@@ -119,3 +120,8 @@ def _loss(topic_id: bytes, partition: int, position: int, most: int, topic: Topi
     if topic.ends[partition] < most:
         return Loss("truncated", topic.name, topic_id, partition, most, topic.ends[partition])
     return None
+
+
+def end_of(topics: TopicSet, one: Input) -> int:
+    """Where the broker said that an input ends."""
+    return next(topic.ends[one.partition] for topic in topics.read() if topic.name == one.topic)

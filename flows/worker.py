@@ -37,6 +37,7 @@ from flows.kafka_config import admin_config, consumer_config, producer_config, w
 from flows.kafka_errors import connect
 from flows.log_time import LogTime
 from flows.mail import MailTopics
+from flows.mailbox_trim import trims_of
 from flows.metrics import Metrics, StatusFile
 from flows.refresh import put_in_force
 from flows.refresher import TableRefreshes
@@ -46,7 +47,7 @@ from flows.snapshots import DIRECTORY, TableSnapshots
 from flows.stop import Stop
 from flows.succession import compiled_for
 from flows.supervisor import die_with_supervisor
-from flows.topic_positions import check_positions
+from flows.topic_positions import check_positions, end_of
 from flows.topic_watch import TopicWatch
 from flows.topics import Topic, TopicSet, prepare, with_prefix
 from flows.watchdog import Watchdog
@@ -325,9 +326,11 @@ class Worker:
             actor.on_lost = router.people.disown
         hub = Hub(consumer, post, events, mail, mailbox, router, shards, log_time, quarantined, wall_clock_ms)
         watchdog = Watchdog(settings.watchdog_ms)
-        watch = None
+        watch, trims = None, []
         if not self.options.embedded:
-            watch = TopicWatch(connect(settings.kafka, self.stop), topics, settings.topics.watch_ms)
+            admin = connect(settings.kafka, self.stop)
+            watch = TopicWatch(admin, topics, settings.topics.watch_ms)
+            trims = trims_of(admin, topics.mailbox.name, settings.topics.mailbox_retention_ms, actors)
         job = self.job = Job(actors, hub, Metrics(wall_clock_ms()), watchdog, watch, careful)
         refreshes = job.refreshes = TableRefreshes(
             project.directory, directory, snapshots, least_in_force(actors), monotonic_ms
@@ -341,7 +344,7 @@ class Worker:
         delivery.produce([control_message(topics.control.name, started(compiled, actors))])
         delivery.flush()
         status = StatusFile(directory, lambda now_ms: snapshot_of(job, now_ms))
-        parts: list[Any] = [marks, watchdog, status, *([watch] if watch is not None else []), refreshes]
+        parts: list[Any] = [marks, watchdog, status, *([watch] if watch is not None else []), *trims, refreshes]
         for part in parts:
             part.start()
         log.info("running: %d shards, %d inputs, %d audiences", len(actors), len(inputs), len(compiled.names))
@@ -375,11 +378,6 @@ def close(parts: list[Any], consumers: tuple[Any, ...], actors: list[Actor]) -> 
         consumer.close()
     for actor in actors:
         actor.store.close()
-
-
-def end_of(topics: TopicSet, one: Input) -> int:
-    """Where the broker said that an input ends."""
-    return next(topic.ends[one.partition] for topic in topics.read() if topic.name == one.topic)
 
 
 def first_instant(kafka: Any, events: list[Input]) -> int:

@@ -18,10 +18,12 @@ REASONS = {
     "bad_type": "the message's type is not one of track, page, screen, identify, group, alias",
     "no_identifier": "there is neither a userId nor an anonymousId",
     "blocked_identifier": "every identifier is a value that stands for nobody, such as null or 0",
+    "identifier_too_long": "the only identifiers are longer than 256 bytes",
     "bad_time": "a time is there and is not ISO 8601 text",
     "too_large": "the record is larger than event_bytes_max",
     "too_late": "the event is older than clock.lateness",
     "bad_mail": "a record of the mailbox or control topic that no shard wrote, or whose bytes are damaged",
+    "merge_too_long": "too much waits already for the merge of the event's profile",
     "poison": "the record killed the process again and again",
     "refused_by_broker": "the broker refuses to store a record that we made",
 }

@@ -20,8 +20,10 @@ from opportune.phone import e164
 Normalise: TypeAlias = Literal["text", "email", "phone"]
 ENVELOPE = ("userId", "anonymousId")
 """Fields of a message itself that a path may name; all other paths start in properties, context or traits."""
-TEXT_MAX = 512
-"""Characters: what is longer in a property or trait is no identifier."""
+BYTES_MAX = 256
+"""Of an identifier's value, in UTF-8: what is longer is none, and only what is kept of it would be long."""
+SHORT_CHARS = BYTES_MAX // 4
+"""A text of so many characters is never too long."""
 
 
 class Namespace(msgspec.Struct, frozen=True):
@@ -101,7 +103,7 @@ def is_pattern(value: str) -> bool:
 
 
 def normalised(namespace: Namespace, raw: Any) -> str:
-    """The value of an identifier; empty where there is none.
+    """The value of an identifier; empty where there is none. What is too long is left as it is.
 
     Args:
         namespace: its kind.
@@ -115,9 +117,14 @@ def normalised(namespace: Namespace, raw: Any) -> str:
     text = identifier_text(raw)
     if namespace.normalise == "text":
         return text
-    if len(text) > TEXT_MAX:
-        return ""
+    if is_too_long(text):
+        return text
     return text.lower() if namespace.normalise == "email" else _phone(text, namespace.region)
+
+
+def is_too_long(text: str) -> bool:
+    """Whether a value is longer than an identifier may be."""
+    return len(text) > SHORT_CHARS and len(text.encode("utf-8", "surrogatepass")) > BYTES_MAX
 
 
 @lru_cache(maxsize=10_000)

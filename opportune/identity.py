@@ -10,6 +10,7 @@ Not here: which identifiers an event carries (opportune.event), where state lies
 
 from __future__ import annotations
 
+from functools import lru_cache
 from hashlib import blake2b
 from typing import NewType
 
@@ -39,6 +40,7 @@ def profile_id(namespace: str, value: str, incarnation: int = 0) -> ProfileId:
     return ProfileId(digest)
 
 
+@lru_cache(maxsize=20_000)
 def digest_of(text: str) -> ProfileId:
     """The id of the profile that an identifier founds at first, and of its pointer, given ``namespace:value``."""
     namespace, _, value = text.partition(":")

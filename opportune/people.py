@@ -15,7 +15,7 @@ from opportune.audiences.predicate import walk
 from opportune.audiences.schema import Path
 from opportune.decode import EventType
 from opportune.errors import RejectedEvent
-from opportune.identifiers import Blocked, IdentitySettings, Namespace, normalised
+from opportune.identifiers import Blocked, IdentitySettings, Namespace, is_too_long, normalised
 from opportune.identity import ProfileId, profile_id, shard_of
 
 
@@ -96,14 +96,20 @@ class People:
             self.by_user, self.by_anonymous = self.memory[user[0]], self.memory[device[0]]
             self.slow_types |= {type_ for one in others for type_ in one.of}
 
+    def others(self, event: Any) -> tuple[Person, ...]:
+        """All but the first of ``find``, of an event that has passed it before."""
+        if self.short is not None and event.userId is None and event.type not in self.slow_types:
+            return ()
+        return self.find(event)[1]
+
     def find(self, event: Any) -> tuple[Person, tuple[Person, ...]]:
         """The person of an event's strongest identifier, and those of its others, in order.
 
         Raises:
-            RejectedEvent: there is no identifier, or only blocked ones.
+            RejectedEvent: there is no identifier, or only ones that are blocked or too long.
         """
         found: list[Person] = []
-        blocked = False
+        reason = "no_identifier"
         for rank, namespace in enumerate(self.namespaces):
             if namespace.of and event.type not in namespace.of:
                 continue
@@ -113,14 +119,17 @@ class People:
                     text = normalised(namespace, raw)
                     if not text:
                         continue
+                    if is_too_long(text):
+                        reason = "identifier_too_long"
+                        continue
                     if self.blocked(text):
-                        blocked = True
+                        reason = "blocked_identifier" if reason == "no_identifier" else reason
                         continue
                     person = self._remember(rank, raw, text)
                 if all(other.id != person.id for other in found):
                     found.append(person)
         if not found:
-            raise RejectedEvent("blocked_identifier" if blocked else "no_identifier")
+            raise RejectedEvent(reason)
         return found[0], tuple(found[1:])
 
     def _raw(self, event: Any, rank: int, namespace: Namespace) -> list[Any]:

@@ -45,9 +45,11 @@ class Profile(msgspec.Struct, array_like=True, gc=False):
         rank: the place of the founding namespace, 0 for the strongest.
         pending: identifiers that are claimed and not granted yet; each keeps a place within the limits.
         absorbed: salts of merged profiles whose message ids this shard knows (``Person.salt``).
-        turns: of identifiers that changed hands, how often they had when they came here.
+        turns: of identifiers that changed hands, by 64 bits of each, how often they had when they came here.
         stage: for which definitions it is kept (opportune.audiences.lineage).
         rowless: identifiers whose warehouse rows stay out: they are of somebody who was forgotten, until they go.
+        strong: of the profile that the identifier of this id belongs to, where it is ELSEWHERE: identifiers that cannot change
+            hands; some of them, and what it had when it asked.
         id: the profile id (memory only, as all below).
         row: the warehouse rows' used columns, by table number; None where there is no row.
         groups: feature groups by number: bytes as stored, None where nothing is stored, or opened.
@@ -67,9 +69,10 @@ class Profile(msgspec.Struct, array_like=True, gc=False):
     rank: int = 0
     pending: list[str] = []
     absorbed: list[int] = []
-    turns: dict[str, int] = {}
+    turns: dict[int, int] = {}
     stage: int = 0
     rowless: list[str] = []
+    strong: list[str] = []
     id: Any = None
     row: Any = None
     groups: Any = None

@@ -53,6 +53,7 @@ class Topics(msgspec.Struct, frozen=True, kw_only=True):
         partitions: of the events and memberships topics that the job creates.
         replication: of every topic that the job creates; -1 takes the broker's default.
         retention_ms: of the events topics that the job creates; -1 keeps everything.
+        mailbox_retention_ms: how long mail is kept after it was applied; -1 keeps everything.
         create: whether the job may create what is missing.
         watch_ms: how often the running job looks for added partitions and for topics that were made anew.
     """
@@ -65,6 +66,7 @@ class Topics(msgspec.Struct, frozen=True, kw_only=True):
     partitions: int = 12
     replication: int = -1
     retention_ms: int = 7 * DAY_MS
+    mailbox_retention_ms: int = 7 * DAY_MS
     create: bool = True
     watch_ms: int = 30_000
 

@@ -15,6 +15,7 @@ from flows.demo.traffic import Account
 from opportune.membership import MembershipChange
 
 NEWEST_MAX = 100
+NAMES_MAX = 20_000
 HISTORY = 60
 SECOND_MS = 1000
 
@@ -28,6 +29,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
         events: records of the events topics that were read, refused ones and repeats included.
         repeats: records or message ids that had been seen before.
         rejected: refused records by reason.
+        identities: what happened to profiles' identifiers, by word.
         lag: records not read yet, by ``topic/partition``.
         applied: the next offset to apply, by ``topic/partition``.
         shard_ms: log time by shard.
@@ -38,6 +40,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     events: int = 0
     repeats: int = 0
     rejected: dict[str, int] = {}
+    identities: dict[str, int] = {}
     lag: dict[str, int] = {}
     applied: dict[str, int] = {}
     shard_ms: dict[str, int] = {}
@@ -68,7 +71,8 @@ class Board:
     Attributes:
         newest: membership changes, the newest first, bounded.
         rates: events read a second, one figure a status, the newest last, bounded.
-        events, repeats, refused: what all processes of the worker have counted so far.
+        names: what the profiles of the last changes are called: their strongest identifier.
+        events, repeats, refused, merges: what all processes of the worker have counted so far.
         restarts: how often the worker has begun anew.
         first_change_ms: from the worker's start to the first change, or None.
         calls: commands for another terminal, once they work.
@@ -86,7 +90,8 @@ class Board:
         self.account = Account()
         self.first_change_ms: int | None = None
         self.calls: tuple[str, ...] = ()
-        self.events = self.repeats = self.restarts = 0
+        self.events = self.repeats = self.restarts = self.merges = 0
+        self.names: dict[str, str] = {}
         self.refused: Counter[str] = Counter()
 
     @property
@@ -124,6 +129,9 @@ class Board:
         else:
             tally.exited += 1
         self.newest.appendleft(change)
+        if len(self.names) > NAMES_MAX:
+            self.names.clear()
+        self.names[change.profile_id] = name_of(change)
         if self.first_change_ms is None:
             self.first_change_ms = now_ms - self.started_ms
 
@@ -137,6 +145,7 @@ class Board:
         done = status.events - before.events
         self.events += done
         self.repeats += status.repeats - before.repeats
+        self.merges += status.identities.get("merged", 0) - before.identities.get("merged", 0)
         self.refused.update({reason: n - before.rejected.get(reason, 0) for reason, n in status.rejected.items()})
         if status.at_ms > before.at_ms:
             self.rates.append(done * SECOND_MS // (status.at_ms - before.at_ms))
@@ -153,3 +162,11 @@ class Board:
 
     def _of_events(self, numbers: dict[str, int]) -> int:
         return sum(number for where, number in numbers.items() if where.rpartition("/")[0] in self.topics)
+
+
+def name_of(change: MembershipChange) -> str:
+    """The strongest identifier of a change's profile, or its id where it has none of the usual ones."""
+    for namespace in ("user_id", "email", "anonymous_id"):
+        for value in change.identifiers.get(namespace, []):
+            return value
+    return change.profile_id

@@ -6,6 +6,9 @@ Not here: what is drawn (flows.demo.view).
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+from operator import itemgetter
 from types import TracebackType
 from typing import Self
 
@@ -72,12 +75,18 @@ class Display:
                 self._write(call)
         fresh = list(self._board.newest)[: self._board.changes - self._told]
         self._told = self._board.changes
-        # Those who did nothing and moved are few, and the ones that one would not expect.
-        for change in sorted(fresh, key=lambda change: change.cause != "attribute")[:SENTENCES]:
-            self._write("      " + self._sentence(change))
-
-    def _sentence(self, change: MembershipChange) -> str:
-        return sentence(change, self._board.tallies[change.audience].description)
+        for change in varied(fresh)[:SENTENCES]:
+            self._write("      " + sentence(change, self._board))
 
     def _write(self, text: str) -> None:
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def varied(changes: Sequence[MembershipChange]) -> list[MembershipChange]:
+    """Changes in an order in which causes take turns; those come first that are few, and that one would not expect."""
+    turns: Counter[str] = Counter()
+    placed: list[tuple[int, int, MembershipChange]] = []
+    for change in changes:
+        placed.append((turns[change.cause], change.cause not in ("attribute", "merged"), change))
+        turns[change.cause] += 1
+    return [change for _, _, change in sorted(placed, key=itemgetter(0, 1))]

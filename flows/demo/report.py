@@ -30,6 +30,7 @@ def report(board: Board) -> Iterator[str]:
     yield f"  read          {board.events:,} events, of which {board.events - refused - board.repeats:,} counted"
     yield f"  refused       {refused:,} ({_counts(board.refused)})"
     yield f"  duplicates    {board.repeats:,} dropped"
+    yield f"  merges        {board.merges:,} profiles became part of another: one person, more identifiers"
     if board.restarts:
         yield f"  restarts      {board.restarts} of the worker"
     yield f"  changes       {board.changes:,}{_first(board)}"

@@ -18,7 +18,7 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from flows.demo.board import Board
+from flows.demo.board import Board, name_of
 from opportune.membership import MembershipChange
 
 FRAME_ROWS = 5
@@ -62,30 +62,37 @@ def line(board: Board) -> str:
     rate = board.rates[-1] if board.rates else 0
     return (
         f"{_elapsed(board)}  events/s {rate:,}  lag {board.lag:,}  freshness {_freshness(board)}"
-        f"  events {board.events:,}  refused {board.refused.total():,}"
+        f"  events {board.events:,}  merges {board.merges:,}  refused {board.refused.total():,}"
         f"  memberships {board.memberships:,}  changes {board.changes:,}"
     )
 
 
-def sentence(change: MembershipChange, description: str) -> str:
+def sentence(change: MembershipChange, board: Board) -> str:
     """A change as a line of text: when, who, what and why."""
-    return f"{change.at[11:23]}  {who(change)} {change.change} {change.audience}: {why(change, description)}"
+    return f"{change.at[11:23]}  {who(change)} {change.change} {change.audience}: {why(change, board)}"
 
 
 def who(change: MembershipChange) -> str:
     """The strongest identifier of the change's profile, shortened."""
-    for namespace in ("user_id", "anonymous_id"):
-        for value in change.identifiers.get(namespace, []):
-            return value if len(value) <= WHO_LENGTH else value[: WHO_LENGTH - 1] + "…"
-    return change.profile_id[: WHO_LENGTH - 1] + "…"
+    return _short(name_of(change))
 
 
-def why(change: MembershipChange, description: str) -> str:
-    """What made it so, in words."""
+def why(change: MembershipChange, board: Board) -> str:
+    """What made it so, in words; of a merge, who became part of whom."""
+    if change.merged_into is not None:
+        return f"merged: is {_short(board.names.get(change.merged_into, change.merged_into))} now, who was seen with it"
+    if change.merged_from:
+        others = ", ".join(_short(board.names.get(other, other)) for other in change.merged_from)
+        return f"merged: {others} became part of it and was in"
+    description = board.tallies[change.audience].description
     reason = change.cause if change.change == "entered" else f"{change.cause}: no longer"
     if not description:
         return reason
     return f"{reason}: {description}" if change.change == "entered" else f"{reason} {description}"
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= WHO_LENGTH else name[: WHO_LENGTH - 1] + "…"
 
 
 class Bar:
@@ -169,12 +176,11 @@ def _changes(board: Board, rows: int, width: int) -> RenderableType:
     grid.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
     for change in _varied(board, max(rows, 0)):
         arrow, style = ("→", "green") if change.change == "entered" else ("←", "red")
-        description = board.tallies[change.audience].description
         grid.add_row(
             Text(change.at[11 : 23 if width >= WIDE else 19], style="dim"),
             Text(who(change), style="bold"),
             Text(f"{arrow} {change.audience}", style=style),
-            Text(why(change, description), style="dim"),
+            Text(why(change, board), style="dim"),
         )
     content: RenderableType = grid if board.newest else Text("nobody has entered or exited yet", style="dim")
     return Panel(content, title="newest changes: → entered, ← exited (UTC)", title_align="left", border_style="blue")
@@ -197,7 +203,10 @@ def _refused(board: Board) -> RenderableType:
     reasons = sorted(board.refused.items(), key=lambda entry: (-entry[1], entry[0]))
     told = ", ".join(f"{reason} {count:,}" for reason, count in reasons)
     refused = f"{board.refused.total():,}  {told}"
-    text = Text.assemble((" duplicates ", "dim"), f"{board.repeats:,}", ("  refused ", "dim"), refused)
+    merges = f"{board.merges:,}"
+    text = Text.assemble(
+        (" merges ", "dim"), merges, ("  duplicates ", "dim"), f"{board.repeats:,}", ("  refused ", "dim"), refused
+    )
     text.no_wrap, text.overflow = True, "ellipsis"
     return text
 

@@ -11,9 +11,9 @@ from collections.abc import Callable
 
 import msgspec
 
-from flows.identity.notes import HISTORY, History, decode_history
+from flows.identity.notes import HISTORY, History, decode_history, mark_of
 from opportune.event import iso_text
-from opportune.identifiers import Blocked, IdentitySettings, normalised
+from opportune.identifiers import BYTES_MAX, Blocked, IdentitySettings, is_too_long, normalised
 from opportune.identity import digest_of
 from opportune.profile import FROZEN, Profile
 from state.keys import U16
@@ -28,11 +28,31 @@ class Told(msgspec.Struct, frozen=True):
         at: log time, ISO 8601.
         what: ``attached``, ``merged``, ``refused``, ``conflict`` or ``lost``.
         about: the identifier; of a merge the id of the other profile.
+        place: ``topic/partition/offset`` of the event that did it; empty where none did.
+        message_id: of that event, its first characters.
     """
 
     at: str
     what: str
     about: str
+    place: str
+    message_id: str
+
+
+class Came(msgspec.Struct, frozen=True):
+    """An identifier of a profile, and the event that brought it.
+
+    Args:
+        identifier: ``namespace:value``.
+        at: the event's arrival, ISO 8601; None, as all that follows, where it is not kept any more, or a row brought it.
+        place: ``topic/partition/offset``.
+        message_id: its first characters.
+    """
+
+    identifier: str
+    at: str | None = None
+    place: str | None = None
+    message_id: str | None = None
 
 
 class Account(msgspec.Struct, frozen=True):
@@ -46,7 +66,8 @@ class Account(msgspec.Struct, frozen=True):
         identifiers: all of the profile, the founding one first while it is the profile's.
         claimed: identifiers that are claimed for it and not granted yet.
         now: the last instant of the profile, ISO 8601.
-        history: the last of what happened to its identities, oldest first.
+        came: when and by which event each identifier came.
+        history: what happened to its identities, oldest first: the first of each kind, and ever fewer of what comes again.
         counts: how often each thing happened in all.
     """
 
@@ -57,6 +78,7 @@ class Account(msgspec.Struct, frozen=True):
     identifiers: list[str]
     claimed: list[str]
     now: str
+    came: list[Came]
     history: list[Told]
     counts: dict[str, int]
 
@@ -76,6 +98,8 @@ def identifier_of(settings: IdentitySettings, text: str) -> str:
     if not colon or name not in by_name:
         name, value = settings.namespaces[0].name, text
     value = normalised(by_name[name], value)
+    if is_too_long(value):
+        raise ValueError(f"this {name} is longer than an identifier may be ({BYTES_MAX} bytes): no profile has it")
     if not value or Blocked(settings.blocked)(value):
         raise ValueError(f"{text!r} is no {name}: it is empty, cannot be read as one, or stands for nobody (blocked)")
     return f"{name}:{value}"
@@ -116,6 +140,12 @@ def account(store_of: Callable[[bytes], Store], identifier: str) -> Account | No
         list(head.identifiers),
         list(head.pending),
         iso_text(head.now),
-        [Told(iso_text(at), word, about) for at, word, about in history.last],
+        [_came(text, history) for text in head.identifiers],
+        [Told(iso_text(at), *told) for at, *told in history.last],
         dict(history.counts),
     )
+
+
+def _came(text: str, history: History) -> Came:
+    origin = history.came.get(mark_of(text))
+    return Came(text) if origin is None else Came(text, iso_text(origin.at), origin.place, origin.message)

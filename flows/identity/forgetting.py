@@ -29,6 +29,7 @@ from flows.identity.letters import (
     decode,
 )
 from flows.identity.merging import pointer_turns, thaw
+from flows.identity.notes import mark_of
 from flows.identity.requests import Requests
 from flows.identity.returning import Returning
 from flows.identity.suppression import Entry, Suppression
@@ -145,7 +146,7 @@ class Forgetting:
     def turn(self, head: Profile, text: str) -> int:
         """How often the identifier of a head has changed hands."""
         kept = self.entries.get(head.id).turn if head.fate & FORGOTTEN else 0
-        return max(head.turns.get(text, 0), kept)
+        return max(head.turns.get(mark_of(text), 0), kept)
 
     def rowless(self, head: Profile) -> bool:
         """Whether the identifier of a head has a warehouse row since before its person was forgotten."""
@@ -193,7 +194,7 @@ class Forgetting:
         graph, actor, waiting = self.graph, self.actor, list[tuple[str, bytes]]()
         if profile.fate & FROZEN:
             thaw(profile)
-            waiting = graph.notes.release(profile.id)
+            waiting = graph.waiting.release(profile.id)
         until = max(letter.until, profile.now)
         if profile.due < until:
             advance(profile, until, graph.out, actor.evaluate)
@@ -223,9 +224,9 @@ class Forgetting:
         for digest, text in told.items():
             self.on_forgotten(text)
             if digest != profile.id or not own:
-                graph.send(Vanish(digest, text, profile.turns.get(text, 0), until, profile.id))
-        for _, word, about in graph.notes.history(profile.id).last:
-            if word == "merged" and (loser := bytes.fromhex(about)) not in told:
+                graph.send(Vanish(digest, text, profile.turns.get(mark_of(text), 0), until, profile.id))
+        for loser in graph.notes.history(profile.id).merged:
+            if loser not in told:
                 graph.send(Vanish(loser, "", 0, until, profile.id))
         return list(told)
 
@@ -243,7 +244,7 @@ class Forgetting:
         profile.now, profile.timer, profile.due, profile.dues = 0, 0, NEVER, {}
         profile.members, profile.pending, profile.absorbed = set(), [], []
         profile.turns = pointer_turns(profile) if profile.fate & ELSEWHERE else {}
-        profile.into, profile.rowless = None, []
+        profile.into, profile.rowless, profile.strong = None, [], []
         self._strip(profile)
 
     def _strip(self, profile: Profile) -> None:
@@ -278,7 +279,8 @@ class Forgetting:
             head.fate |= ELSEWHERE
             head.founder = NOBODY
             entry.turn = turn + 1
-            head.turns = {text: turn for text, turn in head.turns.items() if text != letter.text}
+            head.turns = {mark: turn for mark, turn in head.turns.items() if mark != mark_of(letter.text)}
+            head.strong = []
         if (is_its and not letter.turn) or not letter.text:
             entry.gone = max(entry.gone, letter.until)
             self.leave(head)
@@ -328,8 +330,8 @@ class Forgetting:
         """The profile that this one waits for was forgotten before they met."""
         thaw(profile)
         if letter.claiming and letter.suit.text in profile.pending:
-            self.graph.send(Claim(self.graph.suit(profile, letter.suit.text), take=False))
-        for kind, body in self.graph.notes.release(profile.id):
+            self.graph.send(Claim(self.graph.suit(profile, letter.suit.text, letter.suit.origin), take=False))
+        for kind, body in self.graph.waiting.release(profile.id):
             self.graph.handle(kind, decode(kind, body))
 
     def _give_back(self, profile: Profile, text: str, turn: int, entry: Entry) -> None:

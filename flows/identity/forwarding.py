@@ -12,7 +12,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from flows.batch import LocalRecord
-from flows.identity.letters import Astray, Forward, Sent
+from flows.identity.letters import Astray, Forward, Sent, encode
+from flows.identity.waiting import Waiting
 from opportune.errors import RejectedEvent
 from opportune.identity import ProfileId, shard_of
 from opportune.people import People, Person
@@ -98,15 +99,23 @@ class Forwarding:
             person = self.profiles[to] = Person(ProfileId(to), "", 0, self.shards, addressed=True)
         return person
 
+    def let_wait(self, profile: bytes, events: Sequence[Any], waiting: Waiting) -> None:
+        """Events wait for what becomes of a frozen profile; where too much does already, they become dead letters."""
+        if waiting.has_room(profile):
+            waiting.park(profile, "forward", encode(self.letter(profile, events)))
+            self.actor.mailbox.wrote = True
+        else:
+            self.refused += [(event.origin, RejectedEvent("merge_too_long")) for event in events]
+
     def astray(self, letter: Astray) -> None:
         """Events came back to the pointer of their strongest identifier, which is theirs to begin at again."""
         self._arrive(letter.events, None)
 
-    def arrive(self, letter: Forward) -> None:
-        """Events of a profile that lives here came in."""
-        self._arrive(letter.events, self.addressed(letter.to))
+    def arrive(self, letter: Forward, *, taken: bool = True) -> None:
+        """Events of a profile that lives here came in; those that are not taken become dead letters."""
+        self._arrive(letter.events, self.addressed(letter.to), taken=taken)
 
-    def _arrive(self, came: Sequence[Sent], person: Person | None) -> None:
+    def _arrive(self, came: Sequence[Sent], person: Person | None, *, taken: bool = True) -> None:
         compiled = self.actor.compiled
         refusals: list[tuple[int, RejectedEvent]] = []
         values = [sent.value for sent in came]
@@ -116,8 +125,14 @@ class Forwarding:
             if event is None or sent.hops > HOPS_MAX:
                 self.refused.append((record, RejectedEvent("bad_mail", f"an event that was sent on {sent.hops} times")))
                 continue
-            own, event.also = self.people.find(event)
-            event.person, event.at, event.arrival = person or own, sent.at, sent.arrival
+            if not taken:
+                self.refused.append((record, RejectedEvent("merge_too_long")))
+                continue
+            if person is None:
+                event.person, event.also = self.people.find(event)
+            else:
+                event.person, event.also = person, self.people.others(event)
+            event.at, event.arrival = sent.at, sent.arrival
             event.origin, event.handler = record, compiled.action(event)
             self.arrived.append(event)
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from flows.identity.absorbed import with_salt_of
 from flows.identity.attached import Attached
 from flows.identity.forgetting import Forgetting
 from flows.identity.forwarding import Forwarding
@@ -30,20 +31,22 @@ from flows.identity.letters import (
     Lost,
     Meet,
     Offer,
+    Origin,
     Refuse,
     Suit,
     decode,
     encode,
 )
-from flows.identity.limits import Limits
+from flows.identity.limits import Limits, shortened
 from flows.identity.merging import absorb, forget_turns, freeze, leave, state_of, thaw
-from flows.identity.notes import Notes
+from flows.identity.notes import NO_ORIGIN, Notes, mark_of, origin_of
 from flows.identity.outgoing import Outgoing
 from flows.identity.parts import Parts
 from flows.identity.shortcuts import Shortcuts
+from flows.identity.waiting import Waiting
 from flows.mail import Piece
 from opportune.identity import digest_of, shard_of
-from opportune.people import Person, salt_of
+from opportune.people import Person
 from opportune.profile import ELSEWHERE, FORGOTTEN, FROZEN, MOVED, Change, Profile, advance
 from state.outbox import OutboxMessage
 from state.store import Batch as Write
@@ -52,6 +55,8 @@ if TYPE_CHECKING:
     from flows.actor import Actor
 
 replace = msgspec.structs.replace
+OPPOSED_MAX = 250
+"""A profile that was refused so many identifiers of others asks for no more that cannot change hands."""
 
 
 class Graph:
@@ -64,7 +69,6 @@ class Graph:
     Attributes:
         noted: profiles and events that brought identifiers which the profile is not known to have.
         shortcuts: where events of identifiers go, as far as this process has seen.
-        absorbers: profiles that have merged others in this process.
     """
 
     def __init__(self, actor: Actor, shards: int) -> None:
@@ -73,6 +77,7 @@ class Graph:
         self.limits = Limits(actor.compiled.project.identity)
         self.ranks = actor.compiled.project.identity.ranks()
         self.notes = Notes(actor.store)
+        self.waiting = Waiting(actor.store)
         self.forwarding = Forwarding(actor, shards)
         self.parts = Parts(actor.store)
         self.attached = Attached(actor.store, wanted=bool(actor.desk.columns))
@@ -80,7 +85,6 @@ class Graph:
         self.send = self.outgoing.send
         self.noted: list[tuple[Profile, Any]] = []
         self.shortcuts = Shortcuts(actor.shard, shards)
-        self.absorbers: set[bytes] = set()
         self.out: list[Change] = []
         self.write: Write = actor.store.batch()
         self.forgetting = Forgetting(self)
@@ -91,6 +95,7 @@ class Graph:
     def begin(self, out: list[Change], refused: list[Any], write: Write) -> None:
         """A batch begins: where changes, refusals and writes go."""
         self.out, self.write = out, write
+        self.limits.look_again()
         self.forwarding.begin(out, refused, write)
 
     def end(self) -> None:
@@ -108,6 +113,7 @@ class Graph:
         self.outgoing.end()
         self.forgetting.expire()
         self.notes.save(write)
+        self.waiting.save(write)
         self.attached.save(write)
         return self.forgetting.save(write)
 
@@ -128,11 +134,19 @@ class Graph:
 
     def handle(self, kind: str, letter: Letter) -> None:
         """Answers a letter: here if the profile lives here, else where it has gone; a frozen one lets it wait."""
-        if kind == "forward" and not self.profile(letter.to).fate & FROZEN:
-            self.forwarding.arrive(letter)
+        if kind == "forwards":
+            self.actor.refresh.load([forward.to for forward in letter.forwards], self.out)
+            for forward in letter.forwards:
+                self.handle("forward", forward)
             return
+        if kind == "forward":
+            frozen = self.profile(letter.to).fate & FROZEN
+            if not frozen or not self.waiting.has_room(letter.to):
+                self.forwarding.arrive(letter, taken=not frozen)
+                return
         self.forwarding.apply()
         self.join()
+        self.limits.look_again()
         if kind == "claim":
             self._claim(letter.suit, take=letter.take)
         elif kind == "claims":
@@ -158,15 +172,15 @@ class Graph:
             assert profile.into is not None, "a moved profile says where to"
             self.send(replace(letter, to=profile.into))
         elif profile.fate & FROZEN and kind not in ("accept", "refuse") and not self.forgetting.frees(kind, letter):
-            self.notes.park(profile.id, kind, encode(letter))
+            self.waiting.park(profile.id, kind, encode(letter))
         else:
             self.actor.desk.touch(profile)
             (self.forgetting.to_profiles.get(kind) or getattr(self, f"_{kind}"))(profile, letter)
 
-    def suit(self, profile: Profile, text: str, seen: bytes = b"") -> Suit:
-        """A profile's claim on an identifier."""
+    def suit(self, profile: Profile, text: str, origin: Origin, seen: bytes = b"") -> Suit:
+        """A profile's claim on an identifier, which an event brought."""
         strong = self.limits.strong(profile.identifiers)
-        return Suit(text, profile.id, profile.rank, strong, seen, 0, profile.now)
+        return Suit(text, profile.id, profile.rank, strong, seen, 0, max(profile.now, origin.at), origin)
 
     def join(self) -> None:
         """Claims what events have brought and nobody has claimed for their profiles."""
@@ -178,26 +192,31 @@ class Graph:
     def _join(self, profile: Profile, event: Any, other: Person) -> None:
         text, person = other.text, event.person
         other.owner = None if person.addressed else person
-        if text in profile.identifiers or text in profile.pending or self._is_settled(profile, text):
+        if text in profile.identifiers or text in profile.pending:
+            return
+        word = self._refusal(profile, text)
+        if word is None:
             return
         self.actor.desk.touch(profile)
-        if not self.limits.has_room([*profile.identifiers, *profile.pending], text):
+        if word:
             other.owner = None
-            self._tell(profile, "refused", text)
+            self._tell(profile, word, text, origin_of(event))
             return
         profile.pending = [*profile.pending, text]
-        strong = self.limits.strong(profile.identifiers)
-        suit = Suit(text, profile.id, profile.rank, strong, b"", 0, max(profile.now, event.arrival))
-        self.outgoing.gather(other.id, Claims, suit)
+        self.outgoing.gather(other.id, Claims, self.suit(profile, text, origin_of(event)))
 
-    def _is_settled(self, profile: Profile, text: str) -> bool:
-        """Whether a claim was in conflict, and would be again."""
-        if self.limits.is_shared(text):
-            return False
-        return any(word == "conflict" and about == text for _, word, about in self.notes.history(profile.id).last)
+    def _refusal(self, profile: Profile, text: str) -> str | None:
+        """Why a profile does not claim an identifier: a word of its history, none, or None where nothing is to be told."""
+        if not self.limits.is_shared(text):
+            history = self.notes.history(profile.id)
+            if history.opposed and mark_of(text) in history.settled:
+                return None
+            if history.opposed >= OPPOSED_MAX:
+                return "refused"
+        return "" if self.limits.has_room(profile, text) else "refused"
 
-    def _tell(self, profile: Profile, word: str, about: str) -> None:
-        self.notes.tell(profile.id, profile.now, word, about)
+    def _tell(self, profile: Profile, word: str, about: str, origin: Origin = NO_ORIGIN) -> None:
+        self.notes.tell(profile.id, profile.now, word, about, origin)
         counts = self.actor.counts
         counts[word] = counts.get(word, 0) + 1
 
@@ -206,22 +225,27 @@ class Graph:
         head = self.profile(digest_of(suit.text))
         if self.forgetting.withholds(head, suit):
             return
-        owner = self.forgetting.owner(head)
-        turn = self.forgetting.turn(head, suit.text)
-        if owner is None or (take and owner == suit.seen):
+        owner, mark = self.forgetting.owner(head), mark_of(suit.text)
+        turn, opposed = self.forgetting.turn(head, suit.text), False
+        if owner not in (None, suit.claimer):
+            opposed = self.limits.excluded(self.limits.strong_of(head), suit.strong)
+            if opposed and not self.limits.is_shared(suit.text):
+                self.send(Conflict(suit.claimer, suit))
+                return
+        if owner is None or opposed or (take and owner == suit.seen):
             if owner is not None:
                 turn += 1
-                head.turns = {**head.turns, suit.text: turn}
+                head.turns = {**head.turns, mark: turn}
                 self.send(Lost(owner, suit.text, turn))
             self.actor.desk.touch(head)
             head.fate |= ELSEWHERE
             head.founder = owner = suit.claimer
+            head.strong = shortened(suit.strong)
             if not head.fate & FORGOTTEN:
                 self.shortcuts.move(head.id, suit.claimer)
         if owner == suit.claimer:
-            self.outgoing.gather(
-                suit.claimer, Grants, Granted(suit.claimer, suit.text, turn, self.forgetting.rowless(head))
-            )
+            told = opposed and not take, suit.origin, self.forgetting.rowless(head)
+            self.outgoing.gather(suit.claimer, Grants, Granted(suit.claimer, suit.text, turn, *told))
         else:
             self.send(
                 Meet(owner, suit.claimer, suit.rank, suit.strong, replace(suit, seen=owner, turn=turn), claiming=False)
@@ -229,35 +253,39 @@ class Graph:
 
     def _granted(self, profile: Profile, letter: Granted) -> None:
         """The identifier is the profile's, unless it is known to have changed hands since."""
-        text = letter.text
+        text, mark = letter.text, mark_of(letter.text)
         profile.pending = [other for other in profile.pending if other != text]
-        if letter.turn < profile.turns.get(text, 0):
+        if letter.opposed:
+            self._tell(profile, "conflict", text, letter.origin)
+        if letter.turn < profile.turns.get(mark, 0):
             return
         if letter.turn:
-            profile.turns = {**profile.turns, text: letter.turn}
+            profile.turns = {**profile.turns, mark: letter.turn}
         if text not in profile.identifiers:
             profile.rowless = [*profile.rowless, text] if letter.rowless else profile.rowless
             self.actor.refresh.rename(profile, [*profile.identifiers, text], self.out)
-            self._tell(profile, "attached", text)
+            self._tell(profile, "attached", text, letter.origin)
+            self.notes.bring(profile.id, text, letter.origin)
 
     def _lost(self, profile: Profile, letter: Lost) -> None:
         """The identifier has changed hands. The turn stays, since an older grant may still be on its way."""
-        text = letter.text
-        if profile.turns.get(text, 0) >= letter.turn:
+        text, mark = letter.text, mark_of(letter.text)
+        if profile.turns.get(mark, 0) >= letter.turn:
             return
-        profile.turns = {**profile.turns, text: letter.turn}
+        profile.turns = {**profile.turns, mark: letter.turn}
         forget_turns(profile)
         if text in profile.identifiers:
             profile.rowless = [other for other in profile.rowless if other != text]
             self.actor.refresh.rename(profile, [other for other in profile.identifiers if other != text], self.out)
             self.actor.on_lost(text)
             self._tell(profile, "lost", text)
+            self.notes.drop(profile.id, text)
 
     def _meet(self, profile: Profile, letter: Meet) -> None:
         suit, strong = letter.suit, self.limits.strong(profile.identifiers)
         if profile.id == letter.other:
-            self._granted(profile, Granted(profile.id, suit.text, suit.turn))
-        elif self.limits.passed([*strong, *letter.strong]):
+            self._granted(profile, Granted(profile.id, suit.text, suit.turn, False, suit.origin))
+        elif self.limits.excluded(strong, letter.strong):
             self._oppose(profile, letter.other, suit, claiming=letter.claiming)
         elif (profile.rank, profile.id) < (letter.rank, letter.other):
             suit = replace(suit, now=max(suit.now, profile.now))
@@ -281,14 +309,13 @@ class Graph:
         absorb(profile, state, now, actor.compiled.plan, actor.evaluate, self.out, actor.desk.join)
         self.attached.follow(profile.id, before, profile.identifiers)
         if shard_of(state.profile, self.shards) == actor.shard:
-            profile.absorbed = [*profile.absorbed, salt_of(state.profile), *state.absorbed]
-            self.absorbers.add(profile.id)
-        self.notes.join(profile.id, state.history)
-        self._tell(profile, "merged", state.profile.hex())
+            profile.absorbed = with_salt_of(state.profile, profile.absorbed, state.absorbed)
+        self.notes.join(profile.id, state.profile, state.history)
+        self._tell(profile, "merged", state.profile.hex(), letter.suit.origin)
         actor.counts["profiles"] -= 1
         if letter.suit.text in profile.pending:
             # Whose it was has lost it since: nobody else answers the claim.
-            self.send(Claim(self.suit(profile, letter.suit.text), take=False))
+            self.send(Claim(self.suit(profile, letter.suit.text, letter.suit.origin), take=False))
         self.send(Accept(state.profile, profile.id, now))
 
     def _accept(self, profile: Profile, letter: Accept) -> None:
@@ -300,7 +327,7 @@ class Graph:
         self.forgetting.leave(profile)
         self.notes.forget(profile.id)
         here = shard_of(letter.winner, self.shards) == self.actor.shard
-        for kind, body in self.notes.release(profile.id):
+        for kind, body in self.waiting.release(profile.id):
             waiting = decode(kind, body)
             if kind == "forward":
                 # By way of this profile, which knows the message ids that it has used.
@@ -314,7 +341,7 @@ class Graph:
         thaw(profile)
         self.actor.refresh.belong(profile, self.out, whatever=True)
         self._oppose(profile, letter.other, letter.suit, claiming=letter.claiming)
-        for kind, body in self.notes.release(profile.id):
+        for kind, body in self.waiting.release(profile.id):
             self.handle(kind, decode(kind, body))
 
     def _oppose(self, profile: Profile, other: bytes, suit: Suit, *, claiming: bool) -> None:
@@ -329,20 +356,12 @@ class Graph:
         suit = letter.suit
         if suit.text not in profile.pending:
             return
-        self._tell(profile, "conflict", suit.text)
+        self._tell(profile, "conflict", suit.text, suit.origin)
         if self.limits.is_shared(suit.text):
-            self.send(Claim(self.suit(profile, suit.text, suit.seen), take=True))
+            self.send(Claim(self.suit(profile, suit.text, suit.origin, suit.seen), take=True))
         else:
             profile.pending = [text for text in profile.pending if text != suit.text]
-
-    def redirect(self, events: Sequence[Any]) -> None:
-        """Events of identifiers that are known to belong to other profiles of this shard go straight to them."""
-        moves = self.shortcuts.moves
-        for event in events:
-            if event.person.id in moves and not event.person.addressed:
-                to = self.shortcuts.target(event.person.id)
-                assert to is not None, "it is among the moves"
-                event.person = self.forwarding.addressed(to)
+            self.notes.settle(profile.id, suit.text)
 
     def divert(
         self, profile: Profile, events: Sequence[Any], hashes: Sequence[int], recalled: Mapping[int, int] | None
@@ -361,8 +380,7 @@ class Graph:
         if profile.fate & ELSEWHERE and not person.addressed:
             to = profile.founder
         elif profile.fate & FROZEN:
-            self.notes.park(profile.id, "forward", encode(self.forwarding.letter(profile.id, events)))
-            self.actor.mailbox.wrote = True
+            self.forwarding.let_wait(profile.id, events, self.waiting)
             return True
         elif profile.fate & MOVED:
             to = profile.into

@@ -19,6 +19,14 @@ class _Body(msgspec.Struct, array_like=True, frozen=True, gc=False, forbid_unkno
     pass
 
 
+class Origin(_Body, array_like=True, frozen=True, gc=False):
+    """The event that something comes from: its arrival (milliseconds), ``topic/partition/offset``, its message id."""
+
+    at: int
+    place: str
+    message: str
+
+
 class Suit(_Body, array_like=True, frozen=True, gc=False):
     """Who asks for an identifier.
 
@@ -30,6 +38,7 @@ class Suit(_Body, array_like=True, frozen=True, gc=False):
         seen: whose it was when its shard was asked; empty before that.
         turn: how often it had changed hands then.
         now: the last instant of those who are concerned.
+        origin: the event that brought it.
     """
 
     text: str
@@ -39,6 +48,7 @@ class Suit(_Body, array_like=True, frozen=True, gc=False):
     seen: bytes
     turn: int
     now: int
+    origin: Origin
 
 
 class Claim(_Body, array_like=True, frozen=True, gc=False):
@@ -55,11 +65,22 @@ class Claims(_Body, array_like=True, frozen=True, gc=False):
 
 
 class Granted(_Body, array_like=True, frozen=True, gc=False):
-    """To the claimer: the identifier is its own; it has changed hands ``turn`` times. ``rowless``: its rows stay out."""
+    """To the claimer: the identifier is its own; it has changed hands ``turn`` times.
+
+    Args:
+        to: the claimer.
+        text: the identifier.
+        turn: how often.
+        opposed: whether it was another profile's, with which a limit excludes a merge.
+        origin: the event that brought it.
+        rowless: whether its rows stay out.
+    """
 
     to: bytes
     text: str
     turn: int
+    opposed: bool
+    origin: Origin
     rowless: bool = False
 
 
@@ -115,7 +136,7 @@ class State(_Body, array_like=True, frozen=True, gc=False):
     members: list[str]
     identifiers: list[str]
     pending: list[str]
-    turns: dict[str, int]
+    turns: dict[int, int]
     absorbed: list[int]
     cells: dict[str, bytes]
     history: bytes
@@ -172,6 +193,12 @@ class Forward(_Body, array_like=True, frozen=True, gc=False):
 
     to: bytes
     events: list[Sent]
+
+
+class Forwards(_Body, array_like=True, frozen=True, gc=False):
+    """To one shard: events of several profiles there."""
+
+    forwards: list[Forward]
 
 
 class Erase(_Body, array_like=True, frozen=True, gc=False):
@@ -237,7 +264,7 @@ Letter: TypeAlias = Any
 LETTERS: dict[str, type[Any]] = {
     kind.__name__.lower(): kind
     for kind in (
-        *(Claim, Claims, Granted, Grants, Lost, Meet, Offer, Accept, Refuse, Conflict, Forward),
+        *(Claim, Claims, Granted, Grants, Lost, Meet, Offer, Accept, Refuse, Conflict, Forward, Forwards),
         *(Erase, Vanish, Withheld, Resume, Astray),
     )
 }

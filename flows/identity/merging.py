@@ -15,10 +15,11 @@ import msgspec
 from flows.changes import Merged
 from flows.desk import Desk
 from flows.identity.letters import State
+from flows.identity.notes import mark_of
 from opportune.audiences.merge import merge_group
 from opportune.audiences.plan import TRAITS, Plan
 from opportune.decode import decode_traits, encode_traits
-from opportune.identity import digest_of
+from opportune.people import salt_of
 from opportune.profile import ELSEWHERE, FORGOTTEN, FROZEN, MOVED, NEVER, Change, Evaluate, Profile, advance
 from state.keys import pack_timer
 from state.store import Batch as Write
@@ -119,21 +120,29 @@ def absorb(
 def unite(profile: Profile, state: State) -> None:
     """The identifiers of both, but for those of which one side knows that they have changed hands since."""
     ours, theirs, turns, others = profile.identifiers, state.identifiers, profile.turns, state.turns
-    kept = [text for text in ours if text in theirs or turns.get(text, 0) >= others.get(text, 0)]
-    came = [text for text in theirs if text not in ours and others.get(text, 0) >= turns.get(text, 0)]
+    kept, came = list(ours), [text for text in theirs if text not in ours]
+    if turns or others:
+        kept = [text for text in ours if text in theirs or _turn(turns, text) >= _turn(others, text)]
+        came = [text for text in came if _turn(others, text) >= _turn(turns, text)]
+        profile.turns = {mark: max(turns.get(mark, 0), others.get(mark, 0)) for mark in {**turns, **others}}
     profile.identifiers = [*kept, *came]
     pending = dict.fromkeys([*profile.pending, *state.pending])
     profile.pending = [text for text in pending if text not in profile.identifiers]
-    profile.turns = {text: max(turns.get(text, 0), others.get(text, 0)) for text in {**turns, **others}}
     profile.rowless = list(dict.fromkeys([*profile.rowless, *state.rowless]))
     forget_turns(profile)
+
+
+def _turn(turns: dict[int, int], text: str) -> int:
+    return turns.get(mark_of(text), 0)
 
 
 def forget_turns(profile: Profile) -> None:
     """Bounds what is kept of identifiers that have gone: only mail of the last moments asks for it."""
     if len(profile.turns) > TURNS_MAX:
-        gone = [text for text in profile.turns if text not in profile.identifiers][: len(profile.turns) - TURNS_MAX]
-        profile.turns = {text: turn for text, turn in profile.turns.items() if text not in gone}
+        present = set(map(mark_of, profile.identifiers))
+        gone = [mark for mark in profile.turns if mark not in present][: len(profile.turns) - TURNS_MAX]
+        for mark in gone:
+            del profile.turns[mark]
 
 
 def leave(profile: Profile, winner: bytes, now: int, desk: Desk, write: Write, out: list[Change]) -> None:
@@ -154,11 +163,12 @@ def leave(profile: Profile, winner: bytes, now: int, desk: Desk, write: Write, o
     profile.now, profile.timer, profile.due, profile.dues = now, 0, NEVER, {}
     profile.members, profile.pending = set(), []
     profile.turns, profile.rowless = pointer_turns(profile), []
+    profile.strong = profile.strong if profile.fate & ELSEWHERE else []
 
 
-def pointer_turns(profile: Profile) -> dict[str, int]:
+def pointer_turns(profile: Profile) -> dict[int, int]:
     """Of a profile's turns that of the identifier whose pointer its head is: that goes on, whatever becomes of the profile."""
-    return {text: turn for text, turn in profile.turns.items() if digest_of(text) == profile.id}
+    return {mark: turn for mark, turn in profile.turns.items() if mark == salt_of(profile.id)}
 
 
 def _group_of(plan: Plan, group: int, cells: dict[str, bytes]) -> Any:

@@ -1,7 +1,7 @@
 """Letters on their way out of a shard, in order, few of them large rather than many small.
 
 Owns: which letter goes to which shard, and gathering: claims and grants to one shard are one letter while nothing else is
-sent there between them.
+sent there between them, and so are events of several profiles.
 Invariant: in each channel the order is that of ``send``, ``gather`` and of the events that leave (flows.identity.forwarding).
 Not here: the pieces of large letters (flows.identity.parts), stamps (flows.mail).
 """
@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from flows.identity.forwarding import Forwarding
-from flows.identity.letters import Claim, Claims, Grants, Letter, encode, kind_of
+from flows.identity.forwarding import LETTER_BYTES, Forwarding
+from flows.identity.letters import Claim, Claims, Forward, Forwards, Grants, Letter, encode, kind_of
 from flows.identity.parts import Parts
 from flows.mail import Mailbox
 from opportune.identity import digest_of, shard_of
@@ -70,8 +70,19 @@ class Outgoing:
             self.close(receiver)
 
     def _flush(self, receiver: int) -> None:
+        together: list[Forward] = []
+        size = 0
         for forward in self._forwarding.take(receiver):
-            self._post(receiver, forward)
+            together.append(forward)
+            size += sum([len(sent.value) for sent in forward.events])
+            if size >= LETTER_BYTES:
+                self._post_events(receiver, together)
+                together, size = [], 0
+        if together:
+            self._post_events(receiver, together)
+
+    def _post_events(self, receiver: int, together: list[Forward]) -> None:
+        self._post(receiver, together[0] if len(together) == 1 else Forwards(together))
 
     def _post(self, receiver: int, letter: Letter) -> None:
         for kind, body in self._parts.cut(kind_of(letter), encode(letter)):

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from flows.identity.letters import Astray
+from flows.identity.notes import mark_of
 from flows.identity.suppression import Entry
 from opportune.errors import RejectedEvent
 from opportune.identity import NOBODY, profile_id
@@ -76,7 +77,7 @@ class Returning:
         founded = self._graph.profile(id_)
         desk.touch(founded)
         founded.identifiers, founded.rank = [text], event.person.rank
-        founded.turns, founded.rowless = {text: entry.turn}, [text] if entry.rows else []
+        founded.turns, founded.rowless = {mark_of(text): entry.turn}, [text] if entry.rows else []
         # The identifier's row is the new profile's, whose id is not the identifier's digest.
         self._graph.attached.follow(id_, [], founded.identifiers)
         desk.join(founded)

@@ -7,7 +7,11 @@ Not here: the pointers themselves (opportune.profile), sending events on (flows.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 from opportune.identity import shard_of
+from opportune.people import Person
 
 KEPT_MAX = 200_000
 
@@ -57,3 +61,17 @@ class Shortcuts:
         while to in self.merged:
             to = self.merged[to]
         return to
+
+    def redirect(self, events: Sequence[Any], addressed: Callable[[bytes], Person]) -> None:
+        """Events of identifiers that are known to belong to other profiles of this shard go straight to them.
+
+        Args:
+            events: of the shard.
+            addressed: a profile, as what events are sent to.
+        """
+        moves = self.moves
+        for event in events:
+            if event.person.id in moves and not event.person.addressed:
+                to = self.target(event.person.id)
+                assert to is not None, "it is among the moves"
+                event.person = addressed(to)

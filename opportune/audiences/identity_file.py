@@ -20,7 +20,7 @@ KEYS = ("namespaces", "blocked", "alias_previous")
 NAMESPACE_KEYS = ("path", "limit", "of", "normalise", "shared", "region")
 NORMALISE: tuple[Normalise, ...] = get_args(Normalise)
 LIMIT_MAX = 1_000
-NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
 
 
 def read_identity(documents: tuple[Node, ...] | None, report: Report) -> IdentitySettings:
@@ -57,7 +57,9 @@ def _namespaces(fields: Fields, report: Report) -> tuple[Namespace, ...]:
     found: dict[str, Namespace] = {}
     for name, entry in mapping.entries:
         if NAME.fullmatch(name.text) is None:
-            report.error(name.span, f"{quoted(name.text)} cannot be a namespace", "use letters, digits and `_`")
+            report.error(
+                name.span, f"{quoted(name.text)} cannot be a namespace", "use at most 64 letters, digits and `_`"
+            )
         elif name.text in found:
             report.error(name.span, f"the namespace {quoted(name.text)} is there twice")
         else:

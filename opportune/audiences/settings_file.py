@@ -228,6 +228,7 @@ TOPICS: Keys = {
     "partitions": ("partitions", integer(1, 10_000)),
     "replication": ("replication", integer(1, 100, also=(-1,))),
     "retention": ("retention_ms", duration(MINUTE_MS, DURATION_MS_MAX, words={"ever": -1})),
+    "mailbox_retention": ("mailbox_retention_ms", duration(MINUTE_MS, DURATION_MS_MAX, words={"ever": -1})),
     "create": ("create", boolean_of),
     "watch": ("watch_ms", duration(100, HOUR_MS)),
 }

@@ -69,13 +69,25 @@ def told(found: Account) -> str:
     lines = [f"{printable(found.identifier)} belongs to profile {found.profile_id}"]
     if found.merging_into is not None:
         lines.append(f"  on its way into profile {found.merging_into}")
-    lines += [f"  has {printable(each)}" for each in found.identifiers]
+    lines += [
+        f"  has {printable(each.identifier)}{_since(each.at, each.place, each.message_id)}" for each in found.came
+    ]
     lines += [f"  has claimed {printable(each)}" for each in found.claimed]
     lines.append(f"  last event or change at {found.now}")
     lines += [
         f"  {each.at}  {SENTENCES.get(each.what, each.what + ' {}').format(printable(each.about))}"
+        + (_by(each.place, each.message_id) if each.place else "")
         for each in found.history
     ]
     if sum(found.counts.values()) > len(found.history):
         lines.append(f"  in all: {', '.join(f'{count} {word}' for word, count in sorted(found.counts.items()))}")
     return "\n".join(lines)
+
+
+def _since(at: str | None, place: str | None, message_id: str | None) -> str:
+    return "" if at is None or place is None else f" since {at}{_by(place, message_id)}"
+
+
+def _by(place: str, message_id: str | None) -> str:
+    """The event that did something."""
+    return f", by {printable(place)}" + (f" (message {printable(message_id)})" if message_id else "")

@@ -182,8 +182,10 @@ def _profile(user_id: str, anonymous_id: str) -> ProfileId:
     """The profile of the strongest identifier that is there and not blocked; white space around it is no part of it."""
     reason = "no_identifier"
     for namespace, text in (("user_id", user_id.strip()), ("anonymous_id", anonymous_id.strip())):
-        if text.lower() in BLOCKED or BLOCKED_PATTERN.fullmatch(text):
-            reason = "blocked_identifier"
+        if len(text.encode()) > 256:
+            reason = "identifier_too_long"
+        elif text.lower() in BLOCKED or BLOCKED_PATTERN.fullmatch(text):
+            reason = "blocked_identifier" if reason == "no_identifier" else reason
         elif text:
             return profile_id(namespace, text)
     raise Refused(reason)

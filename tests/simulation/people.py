@@ -5,6 +5,7 @@ Owns: the random logs. Not here: what is right (tests.oracle.identity).
 
 from __future__ import annotations
 
+import json
 from random import Random
 
 from tests.oracle.builders import DAY_0, message
@@ -52,3 +53,10 @@ class Crowd:
             fields["traits"] = {"email": random.choice(self.emails[of]), "plan": random.choice(("free", "paid"))}
             return message("identify", at * STEP_MS, user, **fields)
         return message("track", at * STEP_MS, user, event=random.choice("ABC"), **fields)
+
+
+def texts(raw: bytes) -> list[str]:
+    """The identifiers of a message of the crowd, strongest first."""
+    body = json.loads(raw)
+    named = [("user_id", body.get("userId")), ("email", body.get("traits", {}).get("email"))]
+    return [f"{name}:{value}" for name, value in [*named, ("anonymous_id", body.get("anonymousId"))] if value]

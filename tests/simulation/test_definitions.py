@@ -18,8 +18,8 @@ from state.keys import decode_member
 from tests.oracle.builders import DAY_0, happened, predicate, project
 from tests.oracle.history import live
 from tests.oracle.identity import Resolver
-from tests.simulation.people import STEP_MS, Crowd
-from tests.simulation.test_identity import AUDIENCES, SEEDS, alone, check_always, living, texts
+from tests.simulation.people import STEP_MS, Crowd, texts
+from tests.simulation.test_identity import AUDIENCES, SEEDS, alone, check_always, living
 from tests.simulation.world import World
 
 LIMITS = {"user_id": 1, "email": 5, "anonymous_id": 100}

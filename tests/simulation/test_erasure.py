@@ -24,8 +24,8 @@ from state.keys import PROFILE_BYTES, decode_member, decode_timer
 from tests.oracle.builders import DAY_0, project
 from tests.oracle.history import live
 from tests.oracle.identity import Resolver
-from tests.simulation.people import STEP_MS, Crowd
-from tests.simulation.test_identity import AUDIENCES, alone, counted, living, texts
+from tests.simulation.people import STEP_MS, Crowd, texts
+from tests.simulation.test_identity import AUDIENCES, alone, counted, living
 from tests.simulation.world import World
 
 SEEDS = (

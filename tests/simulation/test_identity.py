@@ -1,6 +1,7 @@
 """The identity graph over shards, with mail late, repeated and between each other's lines, and shards that die.
 
-The number in the name of a failed test is its seed; OPPORTUNE_SEED=N replays it, OPPORTUNE_SEEDS=N runs so many.
+The number in the name of a failed test is its seed; OPPORTUNE_SEED=N replays it, OPPORTUNE_SEEDS=N runs so many, from
+OPPORTUNE_SEED_FIRST on. OPPORTUNE_STEPS=N makes each as long as that: 10,000 are the long profile.
 """
 
 from __future__ import annotations
@@ -14,20 +15,25 @@ import pytest
 
 from opportune.audiences.schema import All, Condition, Not, TraitCondition
 from opportune.identifiers import ANONYMOUS_ID, EMAIL, USER_ID, IdentitySettings
-from opportune.identity import digest_of
+from opportune.identity import digest_of, shard_of
 from opportune.profile import ELSEWHERE, FROZEN, MOVED, Profile
 from opportune.project import Project
 from tests.oracle.builders import DAY_0, happened, predicate, project
 from tests.oracle.history import Record, live
 from tests.oracle.identity import Resolver
-from tests.simulation.people import STEP_MS, Crowd
+from tests.simulation.order import Order
+from tests.simulation.people import STEP_MS, Crowd, texts
 from tests.simulation.world import World
 
+FIRST = int(os.environ.get("OPPORTUNE_SEED_FIRST", "0"))
 SEEDS = (
     [int(os.environ["OPPORTUNE_SEED"])]
     if "OPPORTUNE_SEED" in os.environ
-    else range(int(os.environ.get("OPPORTUNE_SEEDS", "200")))
+    else range(FIRST, FIRST + int(os.environ.get("OPPORTUNE_SEEDS", "200")))
 )
+AFTER_MS = 10 * STEP_MS
+"""So long after the last event is looked at who is where."""
+STEPS = int(os.environ.get("OPPORTUNE_STEPS", "0"))
 COUNTLESS = happened("A", times=predicate(gte=1_000_000))
 AUDIENCES: dict[str, Condition] = {
     "often": happened("A", times=predicate(gte=3), within_ms=60 * STEP_MS),
@@ -39,26 +45,23 @@ AUDIENCES: dict[str, Condition] = {
 }
 
 
-def simulated(seed: int, limits: tuple[int, int, int], *, shared: bool) -> tuple[World, Project]:
+def simulated(seed: int, limits: dict[str, int], *, shared: bool) -> tuple[World, Project]:
     """A world at its end, everything drained."""
     random = Random(seed)
     namespaces = tuple(
-        msgspec.structs.replace(namespace, limit=limit)
-        for namespace, limit in zip((USER_ID, EMAIL, ANONYMOUS_ID), limits, strict=True)
+        msgspec.structs.replace(namespace, limit=limits[namespace.name]) for namespace in (USER_ID, EMAIL, ANONYMOUS_ID)
     )
     made = msgspec.structs.replace(project(AUDIENCES), identity=IdentitySettings(namespaces))
-    log = Crowd(random, random.randint(2, 7), shared=shared).log(random.randint(1, 3), random.randint(20, 200))
-    world = World(made, random.randint(1, 5), log, random)
-    for _ in range(random.randint(100, 1_500)):
+    steps = STEPS or random.randint(100, 1_500)
+    length = STEPS // 8 or random.randint(20, 200)
+    crowd = Crowd(random, random.randint(2, 7) + length // 100, shared=shared)
+    log = crowd.log(random.randint(1, 3), length)
+    order = Order(limits, frozenset({"anonymous_id"}), {text for part in log for raw, _ in part for text in texts(raw)})
+    world = World(made, random.randint(1, 5), log, random, order=order)
+    for _ in range(steps):
         world.step()
+    world.drain(DAY_0 + (length - 1) * STEP_MS + AFTER_MS)
     return world, made
-
-
-def texts(raw: bytes) -> list[str]:
-    """The identifiers of a message of the crowd, strongest first."""
-    body = json.loads(raw)
-    named = [("user_id", body.get("userId")), ("email", body.get("traits", {}).get("email"))]
-    return [f"{name}:{value}" for name, value in [*named, ("anonymous_id", body.get("anonymousId"))] if value]
 
 
 def holder(heads: dict[bytes, Profile], text: str) -> bytes:
@@ -88,7 +91,7 @@ def check_always(world: World, heads: dict[bytes, Profile], limits: dict[str, in
         assert not head.fate & FROZEN
         assert len(set(head.identifiers)) == len(head.identifiers)
         assert set(head.identifiers) == resolved.get(bytes.fromhex(id_), set())
-        assert not world.actors[0].graph.notes.waiting(bytes.fromhex(id_))
+        assert not world.actors[shard_of(bytes.fromhex(id_), world.shards)].graph.waiting.all(bytes.fromhex(id_))
         for namespace, limit in limits.items():
             assert sum(text.startswith(f"{namespace}:") for text in head.identifiers) <= limit
 
@@ -101,28 +104,22 @@ def counted(world: World, heads: dict[bytes, Profile]) -> int:
     return sum(msgspec.msgpack.decode(value)[feature.number] for value in values if value is not None)
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-def test_without_conflicts_all_is_as_in_one_sequence(seed: int) -> None:
-    world, made = simulated(seed, (1, 5, 100), shared=False)
-    end = DAY_0 + 210 * STEP_MS
-    world.drain(end)
-    heads = world.heads()
-    limits = {"user_id": 1, "email": 5, "anonymous_id": 100}
-    check_always(world, heads, limits)
+def check_order(world: World, heads: dict[bytes, Profile], made: Project) -> None:
+    """All is as it follows from what the shards saw, in the order in which they saw it."""
+    assert world.order is not None
     log = sorted((one for part in world.log for one in part), key=lambda one: one[1])
-    resolver = Resolver(limits, frozenset({"anonymous_id"}))
-    for number, (raw, _) in enumerate(log):
-        resolver.take(number, texts(raw))
-    assert not resolver.conflicts
+    end = log[-1][1] + AFTER_MS
     found = living(heads)
-    assert {profile.id: profile.identifiers for profile in resolver.profiles()} == {
+    profiles = {id_.hex(): left for id_, left in world.order.profiles().items()}
+    assert {id_: identifiers for id_, (identifiers, _) in profiles.items()} == {
         id_: set(head.identifiers) for id_, head in found.items()
     }
-    for profile in resolver.profiles():
-        records = [alone(log[number], profile.id) for number in profile.events]
-        members = live(made, records, end).members
+    assert sum(len(events) for _, events in profiles.values()) == len(log)
+    for id_, (_, events) in profiles.items():
+        records = [alone(log[number], id_) for number in events]
+        members = live(made, records, end).members if records else {}
         expected = {audience for audience, who in members.items() if who}
-        assert {world.compiled.names[number] for number in found[profile.id].members} == expected
+        assert {world.compiled.names[number] for number in found[id_].members} == expected
 
 
 def alone(one: tuple[bytes, int], who: str) -> Record:
@@ -132,12 +129,27 @@ def alone(one: tuple[bytes, int], who: str) -> Record:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_with_conflicts_no_limit_is_passed_and_each_event_counts_once(seed: int) -> None:
-    random = Random(seed)
-    limits = {"user_id": 1, "email": random.randint(1, 2), "anonymous_id": random.randint(1, 4)}
-    world, _ = simulated(seed, (limits["user_id"], limits["email"], limits["anonymous_id"]), shared=True)
-    world.drain(DAY_0 + 210 * STEP_MS)
+def test_without_conflicts_all_is_as_in_one_sequence(seed: int) -> None:
+    limits = {"user_id": 1, "email": 5, "anonymous_id": 100}
+    world, made = simulated(seed, limits, shared=False)
     heads = world.heads()
     check_always(world, heads, limits)
-    messages = {raw for part in world.log for raw, _ in part}
-    assert counted(world, heads) == sum(json.loads(raw).get("event") == "A" for raw in messages)
+    check_order(world, heads, made)
+    log = sorted((one for part in world.log for one in part), key=lambda one: one[1])
+    resolver = Resolver(limits, frozenset({"anonymous_id"}))
+    for number, (raw, _) in enumerate(log):
+        resolver.take(number, texts(raw))
+    assert not resolver.conflicts
+    assert world.order is not None
+    seen = {id_.hex(): left for id_, left in world.order.profiles().items()}
+    assert {profile.id: (profile.identifiers, profile.events) for profile in resolver.profiles()} == seen
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_with_conflicts_all_is_as_the_shards_saw_it(seed: int) -> None:
+    random = Random(seed)
+    limits = {"user_id": 1, "email": random.randint(1, 2), "anonymous_id": random.randint(1, 4)}
+    world, made = simulated(seed, limits, shared=True)
+    heads = world.heads()
+    check_always(world, heads, limits)
+    check_order(world, heads, made)

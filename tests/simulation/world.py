@@ -2,7 +2,8 @@
 
 Owns: the real actors over memory stores, with the real codecs: each shard reads the partitions of events and its partition
 of the mailbox at its own pace; mail waits in its channel for as long as the seed likes; a shard may die at any step, and
-then starts again over its store and sends again what was not acknowledged.
+then starts again over its store and sends again what was not acknowledged. Now and then all shards are copied at one moment,
+and later all go on from one of the copies, under a new generation, while mail of the abandoned future still comes in.
 Not here: what people do (tests.simulation.people), what is right (tests.oracle.identity).
 """
 
@@ -10,7 +11,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
+from copy import deepcopy
 from random import Random
+from typing import Any, NamedTuple
 
 from flows.actor import Actor
 from flows.batch import Batch, LocalRecord, Mail, Span
@@ -18,23 +21,41 @@ from flows.changes import ChangeWriter
 from flows.control import Forget, SnapshotDecision, encode_decision
 from flows.dead_letters import DeadLetters
 from flows.erasures import Erasures
+from flows.identity.letters import LETTERS, decode
 from flows.in_force import in_force
 from flows.loop import LocalSnapshots, local_topic_id
-from flows.mail import LOCAL_TOPICS
+from flows.mail import LOCAL_TOPICS, Piece, decode_piece
 from flows.refresh import put_in_force
+from flows.replay_changes import decode_change
 from flows.succession import compiled_for
 from opportune.identity import digest_of
+from opportune.membership import MembershipChange
 from opportune.profile import Profile
 from opportune.project import Project
 from opportune.router import Router
+from state.ancestry import continue_under
 from state.keys import PROFILE_BYTES
 from state.memory import MemoryStore
 from state.outbox import OutboxMessage
+from state.store import FAMILIES
 from state.warehouse import WarehouseTable
 from tests.oracle.builders import DAY_0
+from tests.simulation.order import Order
+from tests.simulation.people import STEP_MS, texts
 
 TOPIC = "events"
 TOPIC_ID = local_topic_id(TOPIC)
+
+
+CHECKPOINTS_MAX = 4
+
+
+class Checkpoint(NamedTuple):
+    """All shards at one moment, and what they had seen by then."""
+
+    stores: list[MemoryStore]
+    order: Order | None
+    told: set[tuple[int, int, int, int]]
 
 
 class World:
@@ -46,6 +67,11 @@ class World:
         log: by partition, records and their arrivals, in order.
         random: decides what happens next.
         tables: the warehouse tables that are in force from the start, by name.
+        order: is told what the shards see.
+
+    Attributes:
+        crashes, restores: how often a shard died, and all were put back.
+        changes, letters: membership changes and dead letters that were handed out, repeats included.
     """
 
     def __init__(
@@ -55,6 +81,7 @@ class World:
         log: list[list[tuple[bytes, int]]],
         random: Random,
         tables: Mapping[str, WarehouseTable] | None = None,
+        order: Order | None = None,
     ) -> None:
         self.topic_id = TOPIC_ID
         self.shards = shards
@@ -66,16 +93,22 @@ class World:
         self.mailbox: list[list[bytes]] = [[] for _ in range(shards)]
         self.control: list[tuple[bytes, int]] = []
         self.letters: list[OutboxMessage] = []
+        self.changes: list[MembershipChange] = []
         self.tables = dict(tables or {})
         self.snapshots = LocalSnapshots(shards)
         self.snapshots.add(self.tables)
         self.sent: list[OutboxMessage] = []
+        self.crashes = self.restores = 0
+        self.generation = 1
+        self.order = order
+        self.told: set[tuple[int, int, int, int]] = set()
+        self.checkpoints: list[Checkpoint] = []
+        self.abandoned: list[tuple[int, deque[bytes]]] = []
         self.routers = [Router(self.compiled, shards) for _ in range(shards)]
         self.actors: list[Actor] = []
         for shard in range(shards):
             self.actors.append(self._actor(shard))
         self.erasures = Erasures(self.actors)
-        self.crashes = 0
 
     def _actor(self, shard: int) -> Actor:
         known = in_force(self.stores[shard]).versions
@@ -109,8 +142,12 @@ class World:
             self.decide(shard, self.random.randint(1, 3))
         elif choice < 0.95:
             self.deliver(shard, self.random.randint(1, 4))
-        elif choice < 0.98:
+        elif choice < 0.97:
             self.acknowledge(shard)
+        elif choice < 0.98:
+            self.checkpoint()
+        elif choice < 0.984:
+            self.restore()
         else:
             self.crash(shard)
 
@@ -156,7 +193,7 @@ class World:
         run = [one for one in self.log[partition][first : first + max(count, 0)] if one[1] <= until_ms]
         if not run:
             return
-        events: list[list[object]] = [[] for _ in range(self.shards)]
+        events: list[list[Any]] = [[] for _ in range(self.shards)]
         records = [LocalRecord(TOPIC, partition, first + at, raw) for at, (raw, _) in enumerate(run)]
         arrivals = [arrival for _, arrival in run]
         refused = self.routers[shard].route(
@@ -164,10 +201,18 @@ class World:
         )
         assert not refused
         span = Span(TOPIC, TOPIC_ID, partition, first, first + len(run), arrivals[-1])
+        if self.order is not None:
+            for event in events[shard]:
+                raw, arrival = self.log[partition][event.origin.offset()]
+                self.order.event((arrival - DAY_0) // STEP_MS, texts(raw))
         self.take(actor, actor.apply(Batch(0, [span], events[shard])))
 
     def append(self, sender: int) -> None:
         """The oldest mail of one of a shard's channels reaches its partition; now and then twice."""
+        if self.abandoned and self.random.random() < 0.5:
+            receiver, queue = self.random.choice(self.abandoned)
+            if queue:
+                self.mailbox[receiver].append(queue.popleft())
         waiting = [receiver for receiver, queue in self.channels[sender].items() if queue]
         if waiting:
             receiver = self.random.choice(waiting)
@@ -209,12 +254,24 @@ class World:
             if message.topic == LOCAL_TOPICS.mailbox:
                 queue = self.channels[actor.shard].setdefault(message.partition, deque())
                 queue.append(message.value or b"")
+                self._tell(message.value or b"")
             elif message.topic == LOCAL_TOPICS.control:
                 self.control.append((message.value or b"", 0))
             elif message.topic == "dead-letters":
                 self.letters.append(message)
             else:
                 self.sent.append(message)
+                if message.value is not None:
+                    self.changes.append(decode_change(message.value))
+
+    def _tell(self, value: bytes) -> None:
+        """What a shard has decided is seen when it says so for the first time."""
+        piece = decode_piece(value)
+        assert isinstance(piece, Piece)
+        stamp = (piece.sender, piece.receiver, piece.generation, piece.sequence)
+        if self.order is not None and stamp not in self.told and piece.kind in LETTERS:
+            self.told.add(stamp)
+            self.order.letter(decode(piece.kind, piece.body))
 
     def acknowledge(self, shard: int) -> None:
         """An epoch of a shard ends, if all that it sent has arrived."""
@@ -231,6 +288,26 @@ class World:
         while actor.hand_over.resending:
             self.take(actor, actor.hand_over.resend())
 
+    def checkpoint(self) -> None:
+        """All shards are copied, as they are between two steps."""
+        made = Checkpoint(list(map(copied, self.stores)), deepcopy(self.order), set(self.told))
+        self.checkpoints = [*self.checkpoints, made][-CHECKPOINTS_MAX:]
+
+    def restore(self) -> None:
+        """Where the order is kept, all shards go on from one of the copies; what they had on its way still comes in, each channel in its order."""
+        if not self.checkpoints or self.order is None:
+            return
+        self.restores += 1
+        self.generation += 1
+        stores, order, told = self.random.choice(self.checkpoints)
+        self.stores = list(map(copied, stores))
+        continue_under(self.stores, self.generation)
+        self.order, self.told = deepcopy(order), set(told)
+        self.abandoned += [(receiver, queue) for channels in self.channels for receiver, queue in channels.items()]
+        self.channels = [{} for _ in range(self.shards)]
+        for shard in range(self.shards):
+            self.crash(shard)
+
     def deploy(self, project: Project) -> None:
         """All shards die, and start again with other definitions."""
         self.compiled = compiled_for(project, self.stores)
@@ -246,3 +323,14 @@ class World:
             actor.desk.load(ids)
             found |= actor.desk.profiles
         return found
+
+
+def copied(store: MemoryStore) -> MemoryStore:
+    """A store with the same keys and values."""
+    copy = MemoryStore()
+    write = copy.batch()
+    for name in FAMILIES:
+        for key, value in store.scan(name):
+            write.put(key, value, copy.family(name))
+    copy.write(write)
+    return copy

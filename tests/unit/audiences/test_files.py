@@ -62,7 +62,7 @@ kafka:
   bootstrap_servers: [a:9092, b:9092]
   properties: {security.protocol: SASL_SSL, socket.keepalive.enable: true, retries: 5}
 topics: {events: [one, two], memberships: m, dead_letters: d, mailbox: b, control: c,
-         partitions: 3, replication: 3, retention: ever, create: false, watch: 1 minute}
+         partitions: 3, replication: 3, retention: ever, create: false, watch: 1 minute, mailbox_retention: 1 hour}
 state: {directory: /var/lib/shop, shards: 1024, durability: batch}
 poison: {action: stop, deaths: 5, budget_an_hour: 0}
 epoch: 500 ms
@@ -90,6 +90,7 @@ watchdog: 2 minutes
             partitions=3,
             replication=3,
             retention_ms=-1,
+            mailbox_retention_ms=3_600_000,
             create=False,
             watch_ms=60_000,
         ),

@@ -52,6 +52,7 @@ def test_namespaces_of_ones_own() -> None:
     [
         ("namespaces: {}", "an empty `namespaces` knows nobody"),
         ("namespaces: {a-b: {path: userId}}", "`a-b` cannot be a namespace"),
+        ("namespaces: {" + "a" * 65 + ": {path: userId}}", f"`{'a' * 57}...` cannot be a namespace"),
         ("namespaces: {a: {limit: 1}}", "the namespace `a` needs `path`"),
         ("namespaces: {a: {path: userID}}", "a message has no identifier `userID` of its own"),
         ("namespaces: {a: {path: user.id}}", "`user.id` is no path to a value"),

@@ -71,6 +71,11 @@ def test_any_identifier_leads_to_the_person(shop: Path, identifier: str) -> None
     found = json.loads(result.stdout)
     assert (found["profile_id"], found["led_on"]) == (ADA, "laptop" in identifier)
     assert found["identifiers"] == ["user_id:ada", "anonymous_id:laptop"]
+    assert [(each["identifier"], each["place"], each["at"]) for each in found["came"]] == [
+        ("user_id:ada", "events/0/2", "2023-11-14T22:13:22.000Z"),
+        ("anonymous_id:laptop", "events/0/0", "2023-11-14T22:13:20.000Z"),
+    ]
+    assert [each["place"] for each in found["history"]] == ["events/0/2", "events/0/3", ""]
     merged = profile_id("anonymous_id", "laptop").hex(), profile_id("anonymous_id", "phone").hex()
     assert [(each["what"], each["about"]) for each in found["history"]] == [
         *(("merged", other) for other in merged),

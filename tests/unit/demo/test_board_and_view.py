@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from flows.demo.board import NEWEST_MAX, Board, Status
-from flows.demo.display import Display
+from flows.demo.display import Display, varied
 from flows.demo.report import report
 from flows.demo.service import calls
 from flows.demo.traffic import Account
@@ -121,9 +121,42 @@ def test_a_busy_audience_leaves_room_for_the_changes_of_others() -> None:
 
 def test_a_change_is_told_with_who_what_why_and_when() -> None:
     entered = change("pricing_intent", "entered")
-    assert sentence(entered, "three views") == "03:04:05.678  u-0042 entered pricing_intent: event: three views"
+    board = Board("shop", {"pricing_intent": "three views"}, (), 0)
+    assert sentence(entered, board) == "03:04:05.678  u-0042 entered pricing_intent: event: three views"
     exited = change("pricing_intent", "exited", "time")
-    assert sentence(exited, "three views") == "03:04:05.678  u-0042 exited pricing_intent: time: no longer three views"
+    assert sentence(exited, board) == "03:04:05.678  u-0042 exited pricing_intent: time: no longer three views"
+
+
+def test_a_merge_is_told_as_who_became_part_of_whom() -> None:
+    board = Board("shop", {"pricing_intent": "three views"}, (), 0)
+    left = msgspec.structs.replace(
+        change("pricing_intent", "exited", "merged"),
+        identifiers={"anonymous_id": ["6f1c2f"]},
+        profile_id="aa" * 16,
+        merged_into="0f" * 16,
+    )
+    came = msgspec.structs.replace(change("pricing_intent", "entered", "merged"), merged_from=["aa" * 16])
+    assert "is 0f0f0f0f0… now" in sentence(left, board), "nothing else is known yet"
+    for one in (left, came):
+        board.changed(one, 1)
+    assert (
+        sentence(left, board)
+        == "03:04:05.678  6f1c2f exited pricing_intent: merged: is u-0042 now, who was seen with it"
+    )
+    assert sentence(came, board) == (
+        "03:04:05.678  u-0042 entered pricing_intent: merged: 6f1c2f became part of it and was in"
+    )
+    board.reported(Status(at_ms=1, started_ms=1, identities={"merged": 7}))
+    board.reported(Status(at_ms=2, started_ms=2, identities={"merged": 2}))
+    assert "merges 9" in "\n".join(drawn(board, 80, 24))
+    assert "merges 9" in line(board)
+    assert any("merges        9 profiles" in text for text in report(board))
+
+
+def test_where_few_are_told_the_causes_take_turns() -> None:
+    causes: list[Cause] = ["event", "event", "time", "merged", "merged", "attribute", "event"]
+    told = [one.cause for one in varied([change("nobody", "exited", cause) for cause in causes])]
+    assert told == ["merged", "attribute", "event", "time", "merged", "event", "event"]
 
 
 def test_sizes_are_entries_less_exits_and_the_newest_come_first(board: Board) -> None:

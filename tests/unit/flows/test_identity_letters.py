@@ -18,11 +18,13 @@ from flows.identity.letters import (
     Conflict,
     Erase,
     Forward,
+    Forwards,
     Granted,
     Grants,
     Lost,
     Meet,
     Offer,
+    Origin,
     Refuse,
     Resume,
     Sent,
@@ -34,6 +36,7 @@ from flows.identity.letters import (
     encode,
     kind_of,
 )
+from flows.identity.notes import History, decode_history
 from flows.identity.parts import Parts
 from flows.identity.suppression import Entry, decode_entry, encode_entry
 from opportune.errors import RejectedEvent
@@ -43,31 +46,36 @@ from state.memory import MemoryStore
 GOLDEN = Path(__file__).resolve().parents[2] / "golden" / "flows" / "identity.txt"
 ONE, OTHER = bytes(range(16)), bytes(range(16, 32))
 NOW = 1_700_000_000_000
-SUIT = Suit("anonymous_id:d1", ONE, 0, ["user_id:ann"], OTHER, 3, NOW)
+MARK = 2**63 + 5
+ORIGIN = Origin(NOW - 1, "events/2/40", "m1")
+SUIT = Suit("anonymous_id:d1", ONE, 0, ["user_id:ann"], OTHER, 3, NOW, ORIGIN)
+GRANTED = Granted(ONE, "anonymous_id:d1", 4, opposed=True, origin=ORIGIN)
 STATE = State(
     OTHER,
     NOW,
     ["big_spenders", "recent"],
     ["anonymous_id:d1"],
     ["email:x"],
-    {"anonymous_id:d1": 3},
+    {MARK: 3},
     [2**64 - 1],
     {"00112233445566aa": b"\x91\x02"},
     b"",
     ["email:x"],
 )
+FORWARD = Forward(ONE, [Sent(b"{}", NOW, NOW + 1, "events", 2, 40, 1)])
 LETTER = [
     Claim(SUIT, take=True),
     Claims([SUIT, SUIT]),
-    Granted(ONE, "anonymous_id:d1", 4),
-    Grants([Granted(ONE, "anonymous_id:d1", 4)]),
+    GRANTED,
+    Grants([GRANTED]),
     Lost(OTHER, "anonymous_id:d1", 4),
     Meet(OTHER, ONE, 1, ["email:x"], SUIT, claiming=False),
     Offer(ONE, STATE, SUIT, claiming=True),
     Accept(OTHER, ONE, NOW),
     Refuse(OTHER, ONE, SUIT, claiming=True),
     Conflict(ONE, SUIT),
-    Forward(ONE, [Sent(b"{}", NOW, NOW + 1, "events", 2, 40, 1)]),
+    FORWARD,
+    Forwards([FORWARD, FORWARD]),
     Erase(ONE, "r1", OTHER, NOW, thaw=True),
     Vanish(OTHER, "anonymous_id:d1", 4, NOW, ONE),
     Withheld(ONE, "anonymous_id:d1"),
@@ -88,9 +96,20 @@ HEAD = Profile(
     rank=1,
     pending=["anonymous_id:d1"],
     absorbed=[2**64 - 1],
-    turns={"email:x": 1},
+    turns={MARK: 1},
     stage=4,
     rowless=["email:x"],
+    strong=["user_id:ben"],
+)
+
+
+HISTORY = History(
+    last=[(NOW, "attached", "anonymous_id:d1", "events/2/40", "m1")],
+    counts={"attached": 1, "refused": 900},
+    came={MARK: ORIGIN},
+    settled=[MARK],
+    opposed=2,
+    merged=[OTHER],
 )
 
 
@@ -98,8 +117,9 @@ ENTRY = Entry(NOW, NOW, NOW, 2, NOW + 9, NOW + 1, ["user_id:#ab"], "r1", "r2", 3
 
 
 def written() -> list[str]:
-    kept = [f"head {encode(HEAD).hex()}", f"entry {encode_entry(ENTRY).hex()}"]
-    return [*(f"{kind_of(letter)} {encode(letter).hex()}" for letter in LETTER), *kept]
+    letters = [f"{kind_of(letter)} {encode(letter).hex()}" for letter in LETTER]
+    kept = [f"head {encode(HEAD).hex()}", f"history {encode(HISTORY).hex()}", f"entry {encode_entry(ENTRY).hex()}"]
+    return [*letters, *kept]
 
 
 def test_letters_and_heads_are_written_as_ever() -> None:
@@ -108,9 +128,10 @@ def test_letters_and_heads_are_written_as_ever() -> None:
 
 
 def test_letters_and_heads_are_read_as_ever() -> None:
-    *letters, head, entry = (line.split() for line in GOLDEN.read_text().splitlines())
+    *letters, head, history, entry = (line.split() for line in GOLDEN.read_text().splitlines())
     assert [decode(kind, bytes.fromhex(body)) for kind, body in letters] == LETTER
     assert msgspec.msgpack.decode(bytes.fromhex(head[1]), type=Profile) == HEAD
+    assert decode_history(bytes.fromhex(history[1])) == HISTORY
     assert decode_entry(bytes.fromhex(entry[1])) == ENTRY
 
 

@@ -37,8 +37,9 @@ from opportune.compiled import Compiled
 from opportune.errors import RejectedEvent, StateError
 from opportune.project import Project
 from opportune.settings import Settings
+from state.ancestry import continue_under
 from state.faults import FaultyStore
-from state.keys import META_CHANNELS, META_GENERATION, META_SEQUENCES, U64
+from state.keys import META_ANCESTRY, META_CHANNELS, META_GENERATION, META_SEQUENCES, U64
 from state.memory import MemoryStore
 from state.outbox import OutboxMessage
 from state.positions import Channels, Positions, Sequences
@@ -160,11 +161,12 @@ def test_a_process_of_the_past_is_not_heard_any_more() -> None:
     store = MemoryStore()
     write = store.batch()
     write.put(META_GENERATION, U64(2), store.family("meta"))
+    write.put(META_ANCESTRY, msgspec.msgpack.encode({1: {3: 2}}), store.family("meta"))
     store.write(write)
     receiver = Receiver(store)
     receiver.take(piece(1), piece(2), piece(3, generation=2), piece(3), piece(4), piece(4, generation=2))
     assert receiver.applied == [(3, 1), (3, 2), (3, 3), (3, 4)]
-    assert receiver.mailbox.repeated == 2
+    assert receiver.mailbox.abandoned == 2
     assert dict(Channels(store.get("meta", META_CHANNELS) or b"")) == {3: (2, 4)}
 
 
@@ -376,3 +378,18 @@ def test_two_shards_send_to_each_other_and_die_all_the_time() -> None:
         assert life.actors[shard].mailbox.lost == 0
     assert min(life.deaths, life.unsent) > 20
     assert sum(map(len, life.topic)) > 20_000, "nothing was sent twice: the test shows nothing"
+
+
+def test_mail_of_a_future_that_was_undone_is_dropped() -> None:
+    receiver = Receiver()
+    receiver.take(piece(1), piece(2))
+    sender = MemoryStore()
+    write = sender.batch()
+    write.put(META_SEQUENCES, b"\0\0\0\1" + U64(3), sender.family("meta"))
+    sender.write(write)
+    others = [MemoryStore(), MemoryStore()]
+    continue_under([others[0], receiver.store, others[1], sender], 2)
+    receiver.start()
+    receiver.take(piece(3), piece(4), piece(4, generation=2), piece(5), piece(5, generation=2))
+    assert receiver.applied == [(3, sequence) for sequence in (1, 2, 3, 4, 5)]
+    assert (receiver.mailbox.abandoned, receiver.mailbox.lost) == (2, 0)

@@ -139,3 +139,16 @@ def test_an_event_is_known_where_each_identifier_is_known_to_be_the_persons() ->
     assert not is_known(person, others)
     others[0].owner = person
     assert is_known(person, others)
+
+
+@pytest.mark.parametrize(
+    ("user", "device", "type_"),
+    [("u", "d", "track"), (None, "d", "track"), ("u", None, "page"), (None, "d", "identify"), ("u", "d", "alias")],
+)
+def test_the_others_of_an_event_are_those_that_are_found(user: str | None, device: str | None, type_: str) -> None:
+    finding = people()
+    assert finding.event_type is not None
+    message = {"type": type_, "event": "A", "userId": user, "anonymousId": device, "previousId": "p"}
+    decoded = finding.event_type.decode(encode(message))
+    for _ in range(2):
+        assert finding.others(decoded) == finding.find(decoded)[1]

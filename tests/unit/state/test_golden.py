@@ -11,9 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from state.ancestry import Ancestry
 from state.entries import decode_entries, encode_entries
 from state.keys import (
     FORMAT_VERSION,
+    META_ANCESTRY,
     META_APPLIED,
     META_CHANNELS,
     META_GENERATION,
@@ -85,6 +87,7 @@ VALUES: dict[str, Callable[[], bytes]] = {
     "applied": lambda: positions().encode(),
     "channels": lambda: channels().encode(),
     "sequences": lambda: sequences().encode(),
+    "ancestry": lambda: Ancestry(b"\x81\x01\x81\x03\xcd\x01\x00").encode(),
     "messages": lambda: encode_messages(MESSAGES),
     "entries": lambda: encode_entries(*entries()),
     "entries_wide": wide,
@@ -105,6 +108,7 @@ def test_values_are_read_as_ever() -> None:
     assert dict(Positions(golden("applied"))) == dict(positions())
     assert dict(Channels(golden("channels"))) == {3: (1, 2**40)}
     assert dict(Sequences(golden("sequences"))) == {7: 2**40, 0: 1}
+    assert Ancestry(golden("ancestry")).counts == {1: {3: 256}}
     assert decode_messages(golden("messages")) == MESSAGES
     for found, expected in zip(decode_entries(golden("entries")), entries(), strict=True):
         assert found.tolist() == expected.tolist()
@@ -137,7 +141,7 @@ def test_a_shard_is_laid_out_as_ever() -> None:
 def test_the_names_of_meta_are_as_ever() -> None:
     assert FORMAT_VERSION == 3
     names = [META_IDENTITY, META_PLAN, META_ROUTING, META_GENERATION, META_APPLIED, META_CHANNELS, META_OUTBOX]
-    assert [*names, META_SEQUENCES, META_STARTED, META_LINEAGE, META_STAGE, META_REACHED] == [
+    assert [*names, META_SEQUENCES, META_ANCESTRY, META_STARTED, META_LINEAGE, META_STAGE, META_REACHED] == [
         b"identity",
         b"plan",
         b"routing",
@@ -146,6 +150,7 @@ def test_the_names_of_meta_are_as_ever() -> None:
         b"channels",
         b"outbox",
         b"sequences",
+        b"ancestry",
         b"started",
         b"lineage",
         b"stage",
