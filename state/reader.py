@@ -15,6 +15,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -130,10 +131,11 @@ class ShardReader:
 
 
 def _written(directory: Path) -> frozenset[tuple[str, int]]:
-    """The logs and manifests of a shard, with their bytes."""
+    """The logs and manifests of a shard, with their bytes; one that is removed in this moment is gone."""
+    found = set()
     with os.scandir(directory) as files:
-        return frozenset(
-            (file.name, file.stat().st_size)
-            for file in files
-            if file.name.endswith(".log") or file.name.startswith("MANIFEST-")
-        )
+        for file in files:
+            if file.name.endswith(".log") or file.name.startswith("MANIFEST-"):
+                with suppress(FileNotFoundError):
+                    found.add((file.name, file.stat().st_size))
+    return frozenset(found)

@@ -250,11 +250,12 @@ class World:
 
     def take(self, actor: Actor, messages: list[OutboxMessage]) -> None:
         """What a shard sends is on its way."""
+        told: list[bytes] = []
         for message in messages:
             if message.topic == LOCAL_TOPICS.mailbox:
                 queue = self.channels[actor.shard].setdefault(message.partition, deque())
                 queue.append(message.value or b"")
-                self._tell(message.value or b"")
+                told.append(message.value or b"")
             elif message.topic == LOCAL_TOPICS.control:
                 self.control.append((message.value or b"", 0))
             elif message.topic == "dead-letters":
@@ -263,6 +264,9 @@ class World:
                 self.sent.append(message)
                 if message.value is not None:
                     self.changes.append(decode_change(message.value))
+        # Grants are gathered: what was decided after one of them may be said before it, to another shard.
+        for value in sorted(told, key=lambda value: decode_piece(value).kind != "grants"):  # type: ignore[attr-defined]  # a Piece
+            self._tell(value)
 
     def _tell(self, value: bytes) -> None:
         """What a shard has decided is seen when it says so for the first time."""
