@@ -85,10 +85,6 @@ class Order:
     def _asks(self, suit: Any) -> None:
         self.claimed.setdefault(self.now(suit.claimer), set()).add(suit.text)
 
-    def _grants(self, letter: Any) -> None:
-        for granted in letter.granted:
-            self._granted(granted)
-
     def _granted(self, letter: Any) -> None:
         text, claimer = letter.text, self.now(letter.to)
         if text not in self.whose:

@@ -21,7 +21,7 @@ from flows.changes import ChangeWriter
 from flows.control import Forget, SnapshotDecision, encode_decision
 from flows.dead_letters import DeadLetters
 from flows.erasures import Erasures
-from flows.identity.letters import LETTERS, decode
+from flows.identity.letters import LETTERS, Grants, decode
 from flows.in_force import in_force
 from flows.loop import LocalSnapshots, local_topic_id
 from flows.mail import LOCAL_TOPICS, Piece, decode_piece
@@ -264,18 +264,29 @@ class World:
                 self.sent.append(message)
                 if message.value is not None:
                     self.changes.append(decode_change(message.value))
-        # Grants are gathered: what was decided after one of them may be said before it, to another shard.
-        for value in sorted(told, key=lambda value: decode_piece(value).kind != "grants"):  # type: ignore[attr-defined]  # a Piece
-            self._tell(value)
+        self._tell(told)
 
-    def _tell(self, value: bytes) -> None:
-        """What a shard has decided is seen when it says so for the first time."""
-        piece = decode_piece(value)
-        assert isinstance(piece, Piece)
-        stamp = (piece.sender, piece.receiver, piece.generation, piece.sequence)
-        if self.order is not None and stamp not in self.told and piece.kind in LETTERS:
-            self.told.add(stamp)
-            self.order.letter(decode(piece.kind, piece.body))
+    def _tell(self, values: list[bytes]) -> None:
+        """What a shard has decided in a batch is seen when it says so for the first time.
+
+        Grants are gathered by receiver: their order is that of the turns, and what was decided after them may be said before.
+        """
+        if self.order is None:
+            return
+        letters = []
+        for value in values:
+            piece = decode_piece(value)
+            assert isinstance(piece, Piece)
+            stamp = (piece.sender, piece.receiver, piece.generation, piece.sequence)
+            if stamp not in self.told and piece.kind in LETTERS:
+                self.told.add(stamp)
+                letters.append(decode(piece.kind, piece.body))
+        granted = [one for letter in letters if isinstance(letter, Grants) for one in letter.granted]
+        for letter in sorted(granted, key=lambda one: one.turn):
+            self.order.letter(letter)
+        for letter in letters:
+            if not isinstance(letter, Grants):
+                self.order.letter(letter)
 
     def acknowledge(self, shard: int) -> None:
         """An epoch of a shard ends, if all that it sent has arrived."""
