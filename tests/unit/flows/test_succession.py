@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 
+from flows.identity.notes import HISTORY
 from flows.loop import Arrived, Loop
 from flows.succession import SLICE
 from opportune.audiences.explain import Explainer
@@ -15,6 +16,7 @@ from opportune.errors import ReadRefused, StateError
 from opportune.identity import profile_id, shard_of
 from opportune.project import Project
 from state.faults import FaultyStore
+from state.keys import U16
 from state.lineage import lineage_of
 from state.memory import MemoryStore
 from state.people import People
@@ -292,7 +294,8 @@ def test_nothing_of_what_is_gone_stays_in_the_store() -> None:
     world.finish()
     keys = [key for store in world.stores for key, _ in store.scan("profiles")]
     owner = profile_id("user_id", "u1")
-    assert keys == [owner, owner + b"\0\1"]
+    history = owner + U16(HISTORY)
+    assert keys == [owner, owner + b"\0\1", history], "head, the group of what stays, and which event brought the identifier"
 
 
 def test_a_reader_says_of_people_what_the_job_will_make_of_them() -> None:
