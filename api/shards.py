@@ -24,6 +24,7 @@ from opportune.compiled import Compiled
 from opportune.errors import ReadRefused
 from opportune.identity import profile_id, shard_of
 from opportune.profile import ELSEWHERE
+from state.in_force import META_WAREHOUSE, InForce
 from state.keys import META_PLAN, META_STAGE
 from state.lineage import lineage_of
 from state.people import People, Person
@@ -36,15 +37,7 @@ from state.warehouse import WarehouseTable
 log = logging.getLogger(__name__)
 
 Tables: TypeAlias = Mapping[str, WarehouseTable]
-META_WAREHOUSE = b"warehouse"
 PAUSE_S = 0.02
-
-
-class InForce(msgspec.Struct, frozen=True):
-    """Which tables are in force in a shard, and whether everybody has been looked at (flows.refresh)."""
-
-    versions: dict[str, str] = {}
-    done: bool = True
 
 
 class Located(msgspec.Struct, frozen=True):
@@ -108,7 +101,8 @@ class Shards:
         self.clock = clock
         self.directory = directory
         self._open_tables = open_tables
-        self._people: dict[int, tuple[Mapping[str, str], People]] = {}
+        self._made: dict[int, tuple[InForce, People]] = {}
+        self._people: dict[int, tuple[InForce, People]] = {}
         self._lineages: dict[int, tuple[bytes | None, Lineage | None]] = {}
         self._readers: dict[int, ShardReader] = {}
         self._caught_ms: dict[int, int] = {}
@@ -208,7 +202,7 @@ class Shards:
     async def in_force(self, shard: int) -> Mapping[str, str]:
         """The versions of the warehouse tables that are in force in a shard. Raises ``ReadRefused``."""
         await self.fresh(shard)
-        return self._people[shard][0]
+        return self._people[shard][0].versions
 
     def check(self) -> None:
         """Raises ``ReadRefused`` where some shard cannot answer."""
@@ -227,6 +221,8 @@ class Shards:
                 reader = self._readers[shard] = ShardReader(self.directory / "shards" / f"{shard:04d}")
             reader.catch_up()
             self.people_of(shard, reader)
+            # A list may be opened over a later state before this reader sees it: its people are not those of this one.
+            self._people[shard] = self._made[shard]
         except ReadRefused:
             # What is there now may be another database under the old name: the next request opens it anew.
             self._times.pop(shard, None)
@@ -247,7 +243,7 @@ class Shards:
             return known[1]
         lineage = lineage_of(reader)
         self._lineages[shard] = value, lineage
-        self._people.pop(shard, None)
+        self._made.pop(shard, None)
         waiting = {} if lineage is None else lineage.present.waiting
         if waiting != self.waiting:
             self.waiting = waiting
@@ -259,21 +255,27 @@ class Shards:
         if reader.get("meta", META_PLAN) != self.compiled.plan.fingerprint.encode():
             raise ReadRefused("the state is of other definitions than this service has loaded: start it again")
         lineage = self._lineage_of(shard, reader)
-        versions: Mapping[str, str] = {}
+        in_force = InForce()
         if self.compiled.project.tables:
             value = reader.get("meta", META_WAREHOUSE)
             if value is None:
                 raise ReadRefused("the warehouse tables are not in force yet")
             in_force = msgspec.json.decode(value, type=InForce)
-            if not in_force.done:
-                raise ReadRefused("the warehouse tables are being put in force")
-            versions = in_force.versions
-        known = self._people.get(shard)
-        if known is not None and known[0] == versions:
+            # What was decided meanwhile does not concern anybody yet.
+            in_force.waiting = {}
+        known = self._made.get(shard)
+        if known is not None and known[0] == in_force:
             return known[1]
+        if not in_force.done and not in_force.before:
+            raise ReadRefused("the warehouse tables are being put in force for everybody: ask again")
+        tables = self._open(in_force.versions)
+        before = None if in_force.done else (self._open(in_force.before), in_force.at)
+        people = People(self.compiled, tables, lineage, before)
+        self._made[shard] = in_force, people
+        return people
+
+    def _open(self, versions: Mapping[str, str]) -> Tables:
         tables = self._open_tables(versions) if versions else {}
         if tables is None:
             raise ReadRefused("a snapshot of the warehouse that is in force is not there, or of another definition")
-        people = People(self.compiled, tables, lineage)
-        self._people[shard] = versions, people
-        return people
+        return tables

@@ -1,7 +1,7 @@
 """Which snapshots of warehouse tables are in force in a shard, as its state says.
 
-Owns: the ``warehouse`` value of the meta family, JSON: see ``InForce``.
-Not here: how one comes into force (flows.refresh).
+Owns: reading that, and what follows from it for the shards of a process.
+Not here: its layout (state.in_force), how one comes into force (flows.refresh).
 """
 
 from __future__ import annotations
@@ -11,31 +11,12 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from state.in_force import META_WAREHOUSE, InForce
 from state.store import Store
 from state.warehouse import WarehouseTable
 
 if TYPE_CHECKING:
     from flows.actor import Actor
-
-META_WAREHOUSE = b"warehouse"
-
-
-class InForce(msgspec.Struct):
-    """Which tables are in force in a shard.
-
-    Args:
-        versions: by table.
-        at: since when, log time.
-        done: whether everybody whom the last decision concerns was switched.
-        before: the versions before it, while that is not done; empty: everybody is looked at.
-        waiting: versions that were decided meanwhile.
-    """
-
-    versions: dict[str, str] = {}
-    at: int = 0
-    done: bool = True
-    before: dict[str, str] = {}
-    waiting: dict[str, str] = {}
 
 
 def in_force(store: Store) -> InForce:

@@ -23,9 +23,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 
 from flows.changes import AttributeCause
-from flows.in_force import META_WAREHOUSE, InForce, in_force, versions_of
+from flows.in_force import in_force, versions_of
+from opportune.attributes import switch
 from opportune.audiences.plan import ATTRIBUTES
-from opportune.profile import FORGOTTEN, FROZEN, MOVED, NEVER, Change, Profile, advance, fire
+from opportune.profile import FORGOTTEN, FROZEN, MOVED, Change, Profile
+from state.in_force import META_WAREHOUSE, InForce
 from state.keys import PROFILE_BYTES
 from state.outbox import OutboxMessage
 from state.store import Batch as Write
@@ -75,6 +77,7 @@ class Refresh:
     def __init__(self, actor: Actor, tables: Mapping[str, WarehouseTable], snapshots: Snapshots | None) -> None:
         self.actor = actor
         self.tables = tables
+        self.ranks = actor.compiled.project.identity.ranks()
         self.snapshots = snapshots
         self.state = in_force(actor.store)
         self.before: Mapping[str, WarehouseTable] = {}
@@ -226,29 +229,14 @@ class Refresh:
         self._turn_to(profile, row, max(profile.now, self.actor.time_ms), AttributeCause({}), out)
 
     def _turn_to(self, profile: Profile, row: Any, now: int, cause: AttributeCause, out: list[Change]) -> None:
-        """What is due before an instant fires with the row that a profile has; then it has another one."""
-        desk, evaluate, before = self.actor.desk, self.actor.evaluate, len(out)
-        if profile.due < now:
-            desk.touch(profile)
-            advance(profile, now, out, evaluate)
-        profile.row = row
-        due = evaluate[ATTRIBUTES](profile, now, out, cause)
-        if due < profile.dues.get(ATTRIBUTES, NEVER):
-            desk.touch(profile)
-            profile.dues[ATTRIBUTES] = due
-            profile.due = min(profile.due, due)
-        if profile.due <= now:
-            desk.touch(profile)
-            fire(profile, now, out, evaluate, cause)
-        if len(out) > before:
-            desk.touch(profile)
-            profile.now = now
+        """A profile gets another row, at an instant."""
+        switch(profile, row, now, out, evaluate=self.actor.evaluate, by=cause, touch=self.actor.desk.touch)
 
     def _find(self, profile: Profile, name: str, out: list[Change]) -> None:
         """Makes the profile of a row."""
         self.actor.desk.touch(profile)
         profile.identifiers = [name]
-        profile.rank = self.actor.graph.ranks.get(name.partition(":")[0], 0)
+        profile.rank = self.ranks.get(name.partition(":")[0], 0)
         profile.now = self.state.at
         self.actor.counts["profiles"] += 1
         self.actor.compiled.program.found(profile, self.state.at, out, self.cause)

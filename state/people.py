@@ -31,6 +31,7 @@ from state.keys import (
     pack_member,
 )
 from state.outlook import Outlook
+from state.passing import Passing
 from state.person import person_state
 from state.store import Reading
 from state.warehouse import WarehouseTable, rows_of
@@ -97,10 +98,16 @@ class People:
         compiled: the project.
         tables: the warehouse tables that are in force in the shard, by name.
         lineage: for which definitions the shard's state is kept; None: for these only.
+        before: the tables before those, and since when they are no longer in force (milliseconds of log time), while
+            somebody may still be joined with them; None: everybody was switched.
     """
 
     def __init__(
-        self, compiled: Compiled, tables: Mapping[str, WarehouseTable], lineage: Lineage | None = None
+        self,
+        compiled: Compiled,
+        tables: Mapping[str, WarehouseTable],
+        lineage: Lineage | None = None,
+        before: tuple[Mapping[str, WarehouseTable], int] | None = None,
     ) -> None:
         self.lineage = lineage or Lineage(layouts=[follow(compiled.plan, None, 0, 0)])
         self.stage = self.lineage.present.stage
@@ -109,6 +116,7 @@ class People:
         self.names = compiled.names
         self.in_force = tables
         self.tables = [tables[name] for name in sorted(compiled.plan.columns)]
+        self.passing = None if before is None else Passing(compiled, before[1], before[0], tables)
         self._outlook = Outlook(compiled.plan, compiled.program.evaluate)
 
     def find(
@@ -135,10 +143,12 @@ class People:
         """
         if head is None:
             head = reader.get("profiles", profile_id)
-        profile = None if head is None else decode_head(head)
-        if profile is None or not profile.now:
+        profile = Profile(stage=self.stage) if head is None else decode_head(head)
+        if not profile.now and self.passing is None:
             return None
         changed, index = self._now(reader, profile_id, profile, time_ms)
+        if not profile.now:
+            return None
         frozen = bool(profile.fate & FROZEN)
         as_of_ms = profile.now if frozen else max(time_ms - 1, profile.now)
         warming = self.warming(as_of_ms)
@@ -200,9 +210,11 @@ class People:
             By audience number and profile id, since when it is a member; None: it no longer is.
 
         Raises:
-            ReadRefused: the job is too far behind with its timers, or with people whom changed definitions concern, to
-                correct what is stored.
+            ReadRefused: the job is too far behind with its timers, or with people whom changed definitions or warehouse
+                tables concern, to correct what is stored.
         """
+        if self.passing is not None:
+            raise ReadRefused("warehouse tables are being put in force: ask again")
         if not self.lineage.done:
             raise ReadRefused("changed definitions are being put in force: ask again")
         overdue = self._overdue(reader, time_ms)
@@ -241,7 +253,12 @@ class People:
         out: list[Change] = []
         evaluate = self.compiled.program.evaluate
         index: dict[int, int] = {}
-        if profile.stage != self.stage and has_state(profile):
+        if not profile.now:
+            if self.passing is None or not self.passing.find(profile, out):
+                return {}, index
+        elif profile.stage != self.stage and has_state(profile):
+            if self.passing is not None:
+                raise ReadRefused("definitions and warehouse tables are being put in force at once: ask again")
             # The job has not come to this person since the definitions changed.
             way = self.ways[profile.stage]
             index = {number: old for old, number in enumerate(way.numbers)}
@@ -249,6 +266,8 @@ class People:
                 profile.groups.update(enumerate(way.groups(lambda group: opened(reader, profile_id, group))))
             renumbered(profile, way)
             way.evaluate(profile, max(self.lineage.at, profile.now), evaluate, out)
+        elif self.passing is not None:
+            self.passing.bring(profile, out)
         # One that is on its way into another profile stays as it was: its events and its time go on there.
         if profile.due < time_ms and not profile.fate & FROZEN:
             advance(profile, time_ms, out, evaluate)

@@ -18,6 +18,7 @@ from api.routes.lookups import ERRORS, age, encode, no_such_audience, split, unk
 from api.schemas import ExplanationAnswer
 from api.shards import Shards
 from opportune.audiences.explain import Explainer
+from opportune.errors import ReadRefused
 
 
 def explanation_routes(shards: Shards, access: Access) -> APIRouter:
@@ -42,8 +43,10 @@ def explanation_routes(shards: Shards, access: Access) -> APIRouter:
         found = await shards.find(*split(identity, identifier), wanted)
         at, person = found.at, found.person
         state = at.people.state(at.reader, at.profile) if person is not None else None
-        if person is None or state is None:
+        if person is None:
             raise unknown(shards, found)
+        if state is None:
+            raise ReadRefused("the warehouse row of this person is being put in force: ask again")
         fresh = age(shards, found)
         explained = await asyncio.to_thread(Explainer(plan, state).explain, audience, person.as_of_ms)
         tree = encode(explained)

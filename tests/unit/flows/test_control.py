@@ -20,12 +20,13 @@ from flows.control import (
     decode_decision,
     encode_decision,
 )
-from flows.in_force import META_WAREHOUSE, InForce, in_force
+from flows.in_force import in_force
 from flows.loop import Loop
 from flows.mail import Piece
 from opportune.errors import RejectedEvent, StateError
 from opportune.project import Project
 from opportune.settings import Settings
+from state.in_force import META_WAREHOUSE, InForce
 from state.keys import META_STARTED
 from state.memory import MemoryStore
 from state.store import Batch as Write
