@@ -18,7 +18,7 @@ def report(board: Board) -> Iterator[str]:
     account = board.account
     good = {kind: count for kind, count in account.sent.items() if kind in EXPECTED}
     bad = {kind: count for kind, count in account.sent.items() if kind not in EXPECTED}
-    yield f"What happened in {board.elapsed_ms / 1000:.0f} seconds"
+    yield f"What happened in {board.elapsed_ms / 1000:.0f} seconds, the start of the flow and its end included"
     yield f"  sent          {account.records:,} records ({_counts(good)})"
     yield f"  of these bad  {sum(bad.values()):,} ({_counts(bad)})"
     if account.failed:

@@ -21,6 +21,11 @@ from opportune.features.aggregates import FUNCTIONS, NUMERIC
 from opportune.features.calendar import UNITS, ZONES
 
 EVER = "ever"
+_SPOKEN = {
+    "today": "day", "this day": "day", "this week": "week", "this month": "month", "forever": EVER, "always": EVER,
+    "this session": "session", "this visit": "session", "visit": "session",
+}  # fmt: skip
+"""Windows as people say them."""
 
 
 class AggregateReader:
@@ -131,7 +136,9 @@ class AggregateReader:
             return Window("duration", duration_ms(text))
         except Unreadable as error:
             assert node is not None
-            self._report.error(node.span, f"`within`: {error.message}", error.hint)
+            meant = _SPOKEN.get(text.strip().casefold())
+            hint = f"did you mean {quoted(meant)}?" if meant is not None else error.hint
+            self._report.error(node.span, f"`within`: {error.message}", hint)
             return None
 
     def zone(self, node: Node) -> str | None:

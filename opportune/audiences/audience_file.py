@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-from opportune.audiences.condition_reader import ConditionReader
+from opportune.audiences.condition_reader import BESIDE, ConditionReader
 from opportune.audiences.diagnostics import Report, quoted
 from opportune.audiences.fields import Fields, choice, fields_of, kind, scalar_node, text_of
 from opportune.audiences.schema import Audience, AudienceCondition, Span
@@ -64,7 +64,7 @@ def _audience(node: Node, reader: ConditionReader, found: Audiences, report: Rep
         report.error(node.span, f"an audience is a mapping with `name` and `when`, not {kind(node)}")
         found.complete = False
         return
-    fields = fields_of(node, "an audience", KEYS, report, required=("name", "when"))
+    fields = fields_of(node, "an audience", KEYS, report, required=("name", "when"), meant=BESIDE)
     assert fields is not None, "a mapping has fields"
     name = _name(fields, found, report)
     when = fields.get("when")

@@ -51,6 +51,17 @@ LEAF_KEYS = {
     "audience": ("audience",),
 }
 COMBINATION_KEYS = ("all", "any", "none")
+_IS = "did you mean `is`?"
+_MEANT = dict.fromkeys(("equals", "equal", "eq", "value", "="), _IS)
+"""Keys of conditions as people write them, with what is meant."""
+BESIDE = {
+    key: "it belongs beside `event`: in the same mapping, indented as far as `event` is, without a `- ` of its own"
+    for key in LEAF_KEYS["event"]
+    if key not in LEAF_KEYS
+}
+"""What stands beside ``event``, with where it belongs when it is found elsewhere."""
+_EXAMPLES = {None: "free", "string": "free", "number": '">= 100"', "boolean": "true", "timestamp": '">= 2026-03-01"'}
+_SPOKEN = {"not": "none", "nor": "none", "neither": "none", "and": "all", "or": "any", "either": "any"}
 ONCE = Predicate((Comparison("gte", 1),))
 """What ``times`` is where it is not written."""
 
@@ -123,7 +134,7 @@ class ConditionReader:
                 "make a list of them: one condition a mapping",
             )
             return None
-        fields = fields_of(node, "a combination", COMBINATION_KEYS, self._report)
+        fields = fields_of(node, "a combination", COMBINATION_KEYS, self._report, meant=BESIDE)
         if fields is None:
             return None
         parts = []
@@ -153,14 +164,18 @@ class ConditionReader:
     def _no_kind(self, node: MappingNode) -> None:
         known = (*LEAF_KEYS, *COMBINATION_KEYS)
         for key, _ in node.entries:
-            hint = self._report.did_you_mean(key.text, known)
+            if key.text in BESIDE:
+                self._report.error(key.span, f"{quoted(key.text)} is no condition by itself", BESIDE[key.text])
+                return
+            spoken = _SPOKEN.get(key.text)
+            hint = f"did you mean {quoted(spoken)}?" if spoken else self._report.did_you_mean(key.text, known)
             if hint:
                 self._report.error(key.span, f"there is no condition {quoted(key.text)}", hint)
                 return
         self._report.error(node.span, "this mapping has no condition", f"a condition has one of {listed(known)}")
 
     def _leaf(self, key: str, node: MappingNode) -> Condition | None:
-        fields = fields_of(node, f"a condition on {quoted(key)}", LEAF_KEYS[key], self._report)
+        fields = fields_of(node, f"a condition on {quoted(key)}", LEAF_KEYS[key], self._report, meant=_MEANT)
         if fields is None:
             return None
         sound = len(fields.present()) == len(node.entries)
@@ -276,7 +291,9 @@ class ConditionReader:
         node = fields.get("is")
         if node is None:
             self._report.error(
-                fields.span, f"{subject.what} is compared with nothing", "add `is:`, for example is: free"
+                fields.span,
+                f"{subject.what} is compared with nothing",
+                f"add `is:`, for example is: {_EXAMPLES[subject.type]}",
             )
             return None
         return predicate_of(node, subject, self._report, self.value)

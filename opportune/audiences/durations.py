@@ -76,12 +76,26 @@ def rough_text(ms: int) -> str:
 def _words(text: str) -> Decimal:
     found = _WORDS.fullmatch(text.strip())
     if found is None:
+        parts = _WORDS.findall(text)
+        between = _WORDS.sub("", text).replace("and", "").strip(" ,")
+        if len(parts) > 1 and not between and all(unit in UNITS_MS for _, unit in parts):
+            raise Unreadable(f"{quoted(text)} is not a duration in one unit", _one_unit(parts))
         unit_missing = re.fullmatch(r"[0-9]+(?:\.[0-9]+)?", text.strip()) is not None
         raise Unreadable(f"{quoted(text)} " + ("has no unit" if unit_missing else "is not a duration"), _FORMS)
     number, unit = found.groups()
     if unit not in UNITS_MS:
         raise Unreadable(f"{quoted(unit)} is not a unit of time", _unit_hint(unit))
     return Decimal(number) * UNITS_MS[unit]
+
+
+def _one_unit(parts: list[tuple[str, str]]) -> str:
+    """The hint for a duration in several units: the same in the smallest of them."""
+    ms = sum((Decimal(number) * UNITS_MS[unit] for number, unit in parts), Decimal(0))
+    smallest = min(UNITS_MS[unit] for _, unit in parts)
+    name = next(
+        name for name, length in UNITS_MS.items() if length == smallest and name.endswith("s") and len(name) > 2
+    )
+    return f"write {quoted(f'{(ms / smallest).normalize():f} {name}')}"
 
 
 def _unit_hint(unit: str) -> str:

@@ -20,6 +20,7 @@ Reader: TypeAlias = Callable[[Node, str, Report], T | None]
 """Reads a node; the text is what the value is called in messages."""
 
 NO_WORDS: Mapping[str, int] = {}
+NO_HINTS: Mapping[str, str] = {}
 
 
 class Fields:
@@ -63,6 +64,7 @@ def fields_of(
     *,
     later: Collection[str] = (),
     required: Collection[str] = (),
+    meant: Mapping[str, str] = NO_HINTS,
 ) -> Fields | None:
     """The entries of a mapping with known keys.
 
@@ -73,6 +75,7 @@ def fields_of(
         report: takes the errors: another kind of node, unknown keys, missing ones.
         later: keys that the language has and this version does not.
         required: keys that it must have.
+        meant: keys that people write and that are no keys here, with what to do instead.
 
     Returns:
         Its known entries; None where it is no mapping.
@@ -87,7 +90,8 @@ def fields_of(
         elif key.text in later:
             not_yet(key.span, quoted(key.text), report)
         else:
-            hint = report.did_you_mean(key.text, known, f"known here: {listed(known)}")
+            hint = meant.get(key.text) or report.did_you_mean(key.text, known)
+            hint = hint or meant.get(report.nearest(key.text, meant) or "", f"known here: {listed(known)}")
             report.error(key.span, f"{what} has no key {quoted(key.text)}", hint)
     for key_text in required:
         if key_text not in entries:

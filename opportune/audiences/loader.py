@@ -8,6 +8,7 @@ Not here: the meaning of each file (the ``*_file`` readers beside this one), wha
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from pathlib import Path
 
 from opportune.audiences.aggregate_reader import AggregateReader
@@ -27,6 +28,8 @@ from opportune.project import Project
 from opportune.settings import Settings
 
 FILES = ("opportune.yml", "events.yml", "warehouse.yml", "identity.yml")
+FOLDERS = ("audiences", "traits", "stories")
+_SINGULAR = {"audience": "audiences", "trait": "traits", "story": "stories"}
 
 
 def load(directory: Path, columns_of: ColumnsOf | None = None) -> tuple[Project | None, list[Diagnostic]]:
@@ -47,10 +50,10 @@ def load(directory: Path, columns_of: ColumnsOf | None = None) -> tuple[Project 
     tables = read_tables(_documents(directory / FILES[2], report), directory, columns_of, report, identity)
     traits, aggregates = Traits(), AggregateReader(events, settings.timezone, report)
     for path in _trait_files(directory, report):
-        read_traits(read_file(path, report), aggregates, traits, report)
+        read_traits(_told_empty(path, read_file(path, report), "computed trait", report), aggregates, traits, report)
     reader, found = ConditionReader(events, tables, traits, settings.timezone, report), Audiences()
     for path in _audience_files(directory, report):
-        read_audiences(read_file(path, report), reader, found, report)
+        read_audiences(_told_empty(path, read_file(path, report), "audience", report), reader, found, report)
     _stray_files(directory, report)
     check(Definitions(found.by_name, found.references, found.complete, settings), report)
     if report.has_errors:
@@ -94,6 +97,13 @@ def _documents(path: Path, report: Report, *, required: bool = False) -> tuple[N
     return documents
 
 
+def _told_empty(path: Path, documents: tuple[Node, ...] | None, noun: str, report: Report) -> tuple[Node, ...] | None:
+    """The documents of a file, with a warning where there are none."""
+    if documents == ():
+        report.warning(Span(str(path), 1, 1), f"there is no {noun} in this file", "write one, or remove the file")
+    return documents
+
+
 def _there(path: Path) -> bool:
     try:
         path.lstat()
@@ -107,6 +117,9 @@ def _there(path: Path) -> bool:
 def _audience_files(directory: Path, report: Report) -> list[Path]:
     folder = directory / "audiences"
     if not _there(folder):
+        # Said by ``_stray_files``, where a directory of another name was meant.
+        if any(_meant(path) == "audiences" for path in _listed(directory, report)):
+            return []
         report.warning(Span(str(folder), 1, 1), "there are no audiences", "put one into audiences/NAME.yml")
         return []
     paths = _listed(folder, report)
@@ -144,12 +157,29 @@ def _timezone_column(tables: Tables) -> AttributeValue | None:
 def _stray_files(directory: Path, report: Report) -> None:
     for path in _listed(directory, report):
         start = Span(str(path), 1, 1)
-        if path.suffix == ".yaml" and f"{path.stem}.yml" in FILES:
+        if (meant := _meant(path)) is not None:
+            # Without any audience nothing else is worth reading, stories least of all.
+            tell = report.error if meant == "audiences" and not _there(directory / meant) else report.warning
+            tell(start, "this directory looks like a part of the project, and is not read", f"name it {quoted(meant)}")
+        elif path.suffix == ".yaml" and f"{path.stem}.yml" in FILES:
             report.error(start, f"this file is not read: its name is {quoted(path.stem + '.yml')}", "rename it")
         elif path.suffix in (".yml", ".yaml") and path.name not in FILES:
             near = report.did_you_mean(path.name, FILES)
             if near:
                 report.warning(start, "this file is not read", near)
+
+
+def _meant(path: Path) -> str | None:
+    """The directory of a project that another directory with YAML in it seems to be; None where it seems none."""
+    if path.name in FOLDERS or not path.is_dir():
+        return None
+    near = _SINGULAR.get(path.name.casefold()) or next(
+        iter(get_close_matches(path.name.casefold(), FOLDERS, n=1, cutoff=0.8)), None
+    )
+    try:
+        return near if any(each.suffix in (".yml", ".yaml") for each in path.iterdir()) else None
+    except OSError:
+        return None
 
 
 def _listed(directory: Path, report: Report) -> list[Path]:

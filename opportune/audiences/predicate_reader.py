@@ -47,6 +47,8 @@ SPOKEN: dict[str, str] = {
     "not in": "not_in", "notin": "not_in", "nin": "not_in", "ge": "gte", "le": "lte", "neq": "ne", "prefix": "starts_with",
     "suffix": "ends_with", "present": "exists",
 }  # fmt: skip
+_TURNED = re.compile(r"\s*(=>|=<|<>|≥|≤)")
+_TURNED_MEAN = {"=>": ">=", "=<": "<=", "<>": "!=", "≥": ">=", "≤": "<="}
 _COMPARISON = re.compile(r"\s*(>=|<=|==|!=|>|<|=)\s*(.*)", re.DOTALL)
 _TYPE_WORDS = {"string": "a text", "number": "a number", "boolean": "true or false", "timestamp": "an instant"}
 
@@ -131,6 +133,13 @@ def _scalar_form(node: ScalarNode, subject: Subject, report: Report) -> _Part | 
     value = _scalar(node, report, f"{subject.what} is compared with nothing")
     if not isinstance(value, str):
         return None if value is None else ("eq", value, node.span)
+    turned = _TURNED.match(value)
+    if turned is not None:
+        meant = _TURNED_MEAN[turned[1]]
+        report.error(
+            node.span, f"{quoted(turned[1])} is no comparison", f"did you mean {quoted(meant)}? for the text itself: eq"
+        )
+        return None
     found = _COMPARISON.fullmatch(value)
     if found is None:
         return "eq", value, node.span
@@ -152,7 +161,8 @@ def _scalar_form(node: ScalarNode, subject: Subject, report: Report) -> _Part | 
 
 def _entry(key: ScalarNode, value: Node, subject: Subject, report: Report, read: ValueReader | None) -> _Part | None:
     if key.text not in OPERATORS:
-        meant = SPOKEN.get(key.text) or report.nearest(key.text, OPERATORS)
+        near = report.nearest(key.text, (*OPERATORS, *SPOKEN))
+        meant = SPOKEN.get(key.text) or SPOKEN.get(near or "", near)
         hint = f"did you mean {quoted(meant)}?" if meant else f"operators: {listed(OPERATORS)}"
         report.error(key.span, f"there is no operator {quoted(key.text)}", hint)
         return None

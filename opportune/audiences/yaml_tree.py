@@ -264,9 +264,22 @@ def _syntax_error(text: str, place: Span, problem: str) -> tuple[Span, str, str]
             return place, "a comparison needs quotes", f'write "{comparison}" in quotes'
     if "cannot start any token" in problem:
         return place, f"a value cannot begin with {quoted(line[place.column - 1 : place.column])}", "put it in quotes"
+    # A block that goes on in another column, or a key that stands deeper than a value above it.
+    alone = "mapping values are not allowed" in problem and ":" not in line[: place.column - 1]
+    above = _line_above(text, place.line) if alone or "expected <block end>" in problem else 0
+    if above:
+        hint = "put what belongs together into one column: what stands beside `event` exactly under it"
+        return place, f"this line is indented differently from line {above}", hint
     if "mapping values are not allowed" in problem:
         return place, "a `:` is not expected here", "quote a text that has `: ` in it; check the indentation"
     return place, f"this is not YAML: {problem}", ""
+
+
+def _line_above(text: str, line: int) -> int:
+    """The 1-based number of the next line above that says something; 0 where there is none."""
+    lines = LINE_BREAK.split(text)
+    saying = (n for n in range(line - 1, 0, -1) if (each := lines[n - 1].strip()) and not each.startswith("#"))
+    return next(saying, 0)
 
 
 def _text_of(path: FilePath, report: Report) -> str | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,18 @@ from opportune.audiences.diagnostics import Diagnostic
 from opportune.audiences.loader import load
 from opportune.audiences.plan import Plan
 from opportune.audiences.plan_report import report
-from opportune.audiences.schema import AttributeCondition, EventCondition, Table, TraitCondition, ValueType
+from opportune.audiences.schema import (
+    AbsentCondition,
+    All,
+    Any,
+    AttributeValue,
+    Not,
+    SequenceCondition,
+    Table,
+    TraitValue,
+    ValueType,
+)
+from opportune.audiences.sources import Sources
 from opportune.audiences.story_file import load_stories
 from opportune.cli.check_plan import plan_text
 from opportune.project import Project
@@ -116,15 +128,22 @@ def _print(project: Project | None, stories: Sequence[Story], diagnostics: Seque
 
 def _summary(project: Project, stories: Sequence[Story]) -> dict[str, list[str]]:
     """What the project's audiences use, in order of name."""
-    events, traits, attributes = set(), set(), set()
-    for audience in project.audiences:
-        for node in walk(audience.condition):
-            if isinstance(node, EventCondition):
-                events.add(node.model.name)
-            elif isinstance(node, TraitCondition):
-                traits.add(".".join(node.keys))
-            elif isinstance(node, AttributeCondition):
-                attributes.add(f"{node.table}.{node.column}")
+    events: set[str] = set()
+    traits: set[str] = set()
+    attributes: set[str] = set()
+    sources = Sources(project)
+    leaves = (node for audience in project.audiences for node in walk(audience.condition))
+    for source in chain.from_iterable(sources.of(node) for node in leaves if not isinstance(node, All | Any | Not)):
+        if isinstance(source, TraitValue):
+            traits.add(".".join(source.keys))
+        elif isinstance(source, AttributeValue):
+            attributes.add(f"{source.table}.{source.column}")
+        elif isinstance(source, SequenceCondition):
+            events.update(step.model.name for step in source.steps)
+        elif isinstance(source, AbsentCondition):
+            events.update((source.absent.model.name, source.after.model.name))
+        elif not isinstance(source, str):
+            events.add(source.model.name)
     return {
         "audiences": [audience.name for audience in project.audiences],
         "events": sorted(events),

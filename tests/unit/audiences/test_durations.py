@@ -63,7 +63,7 @@ def test_finer_than_a_millisecond_is_rounded_up(text: str, ms: int) -> None:
         ("P1DT", "not a duration", ""),
         ("-5 minutes", "not a duration", ""),
         ("ten minutes", "not a duration", ""),
-        ("1h 30m", "not a duration", ""),
+        ("1h 30m", "not a duration in one unit", "write `90 minutes`"),
         ("9" * 18 + " years", "longer than", ""),
         ("9" * 400 + " years", "not a duration", ""),
     ],

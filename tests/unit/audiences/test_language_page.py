@@ -77,10 +77,13 @@ def test_its_defaults_are_those_of_the_settings() -> None:
 
 def _keys_of_the_schema() -> set[str]:
     """The keys of opportune.yml as the schema has them, with a point between a section and its key."""
-    properties = msgspec.json.decode((ROOT / "opportune" / "schemas" / "opportune.json").read_bytes())["properties"]
+    whole = msgspec.json.decode((ROOT / "opportune" / "schemas" / "opportune.json").read_bytes())
     found = set()
-    for name, schema in properties.items():
-        forms = schema.get("anyOf") or schema.get("oneOf") or [schema]
+    for name, schema in whole["properties"].items():
+        forms = [
+            whole["$defs"][form["$ref"].split("/")[-1]] if "$ref" in form else form
+            for form in schema.get("anyOf", [schema])
+        ]
         mappings = [each for each in forms if "properties" in each]
         found |= {f"{name}.{key}" for each in mappings for key in each["properties"]}
         if len(mappings) < len(forms):

@@ -70,6 +70,24 @@ def test_json(tmp_path: Path) -> None:
     assert (found["ok"], found["project"]) == (False, None)
 
 
+def test_the_summary_counts_events_of_every_kind_of_condition(tmp_path: Path) -> None:
+    audience = """name: a
+when:
+  any:
+    - {event: A, sum: x, is: '> 1', within: 1 day}
+    - {sequence: [{event: B}, {event: C}], within: 1 day}
+    - {absent: {event: D}, after: {event: E}, for: 1 hour, within: 1 day}
+    - {near: {lat: 1, lon: 2}, radius: 1 km, fresh: 1 hour, event: F}
+    - {event: G, times: 2, within: day}
+    - {event: H, last: x, is: {gt: {trait: t}}, within: 1 day}
+    - none: [{event: I, within: 1 day}]
+    - {during: {from: "09:00"}}
+"""
+    answer = CliRunner().invoke(check, [str(project(tmp_path, audience)), "--json"])
+    found = json.loads(answer.stdout)["project"]
+    assert (found["events"], found["traits"]) == (list("ABCDEFGHI"), ["t"])
+
+
 def test_wrong_usage(tmp_path: Path) -> None:
     assert CliRunner().invoke(check, [str(tmp_path / "nowhere")]).exit_code == 2
     assert CliRunner().invoke(check, [str(tmp_path), "--format", "xml"]).exit_code == 2
