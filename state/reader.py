@@ -4,18 +4,16 @@ Owns: a RocksDB secondary instance: it sees what the writer has written, also wh
 catching up. With state.rocks the only importer of rocksdict. Invariants: nothing is ever written into the shard's
 directory; between two catchings-up nothing changes, so several reads agree with each other.
 Costs: a catching-up takes 1 to 10 ms, with the interpreter held: do it when asked and not before. Where the writer has
-written nothing it takes 0.05 ms: whatever is written lengthens the log or the manifest, or begins a new one.
+written nothing it takes 0.05 ms. Where it has flushed, the shard is opened anew, which reads its logs again.
 Not here: the contract of reading (state.store), the options of the writer (state.rocks), log time (state.status).
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ from rocksdict import AccessType, Options, Rdict, ReadOptions
 
 from opportune.errors import ReadRefused
 from state.store import FAMILIES
+from state.written import READINGS_MAX, Written, manifests, written
 
 
 class ShardReader:
@@ -43,21 +42,14 @@ class ShardReader:
             raise ReadRefused(f"{directory.name}: this shard has no state yet; the job makes it")
         self._name = directory.name
         self._directory = directory
-        self.seen: frozenset[tuple[str, int]] = frozenset()
+        self.seen: Written = frozenset()
         # The library's own log and nothing else goes there.
         self._own = Path(tempfile.mkdtemp(prefix="opportune-reader-"))
-        options = Options(raw_mode=True)
         try:
-            self._database = Rdict(
-                str(directory),
-                options=options,
-                column_families={name: Options(raw_mode=True) for name in ("default", *FAMILIES)},
-                access_type=AccessType.secondary(str(self._own)),
-            )
-            self._views = {name: self._database.get_column_family(name) for name in FAMILIES}
-        except Exception as error:  # rocksdict raises plain Exception for everything
+            self._read_whole()
+        except ReadRefused:
             shutil.rmtree(self._own, ignore_errors=True)
-            raise self._refused(error) from error
+            raise
 
     def catch_up(self) -> bool:
         """Sees what has been written by now; returns whether there may be something new.
@@ -67,14 +59,38 @@ class ShardReader:
         """
         try:
             # Looked at before, so that what is written meanwhile is seen the next time.
-            written = _written(self._directory)
-            if written == self.seen:
+            found = written(self._directory)
+            if found == self.seen:
                 return False
-            self._database.try_catch_up_with_primary()
+            if manifests(found) == manifests(self.seen):
+                self._database.try_catch_up_with_primary()
+                if manifests(written(self._directory)) == manifests(found):
+                    self.seen = found
+                    return True
         except Exception as error:
             raise self._refused(error) from error
-        self.seen = written
+        self._read_whole()
         return True
+
+    def _read_whole(self) -> None:
+        """Opens the shard anew: after a flush of the writer what was read is not whole (state.written)."""
+        for _ in range(READINGS_MAX):
+            try:
+                found = written(self._directory)
+                database = Rdict(
+                    str(self._directory),
+                    options=Options(raw_mode=True),
+                    column_families={name: Options(raw_mode=True) for name in ("default", *FAMILIES)},
+                    access_type=AccessType.secondary(str(self._own)),
+                )
+                views = {name: database.get_column_family(name) for name in FAMILIES}
+                if manifests(written(self._directory)) == manifests(found):
+                    # Scans that go on keep what they read from.
+                    self._database, self._views, self.seen = database, views, found
+                    return
+            except Exception as error:  # rocksdict raises plain Exception for everything
+                raise self._refused(error) from error
+        raise ReadRefused(f"shard {self._name} is being rewritten all the time: ask again")
 
     @property
     def sequence(self) -> int:
@@ -128,14 +144,3 @@ class ShardReader:
 
     def _refused(self, error: Exception) -> ReadRefused:
         return ReadRefused(f"shard {self._name} cannot be read now: {error}")
-
-
-def _written(directory: Path) -> frozenset[tuple[str, int]]:
-    """The logs and manifests of a shard, with their bytes; one that is removed in this moment is gone."""
-    found = set()
-    with os.scandir(directory) as files:
-        for file in files:
-            if file.name.endswith(".log") or file.name.startswith("MANIFEST-"):
-                with suppress(FileNotFoundError):
-                    found.add((file.name, file.stat().st_size))
-    return frozenset(found)

@@ -32,6 +32,7 @@ from rocksdict import (
 
 from opportune.errors import OpportuneError, StateError, TransientError
 from state.store import FAMILIES, Batch
+from state.written import READINGS_MAX, manifests, written
 
 MEMTABLE_BYTES = 32 << 20
 """A family's memtable is written out at this size, or earlier when all of the process reach their common bound."""
@@ -203,7 +204,13 @@ def frozen(directory: Path) -> RocksStore:
     """
     if not (directory / "CURRENT").exists():
         raise StateError(f"there is no state in {directory}: the job has not started here yet")
-    return RocksStore(directory, shared_memory(8 << 20, 8 << 20), AccessType.read_only(False))
+    for _ in range(READINGS_MAX):
+        before = manifests(written(directory))
+        store = RocksStore(directory, shared_memory(8 << 20, 8 << 20), AccessType.read_only(False))
+        if manifests(written(directory)) == before:
+            return store
+        store.close()
+    raise StateError(f"{directory} is being rewritten all the time: try again")
 
 
 def _options(memory: Memory, *, filtered: bool = False) -> Options:

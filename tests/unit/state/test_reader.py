@@ -53,6 +53,24 @@ def test_every_write_is_seen_after_catching_up(store: RocksStore, reader: ShardR
     assert dict(reader.scan("profiles")) == {key.encode(): value for key, value in known.items()}
 
 
+@pytest.mark.parametrize("large", [False, True])
+def test_a_flush_of_what_the_reader_has_not_seen_hides_nothing(tmp_path: Path, large: bool) -> None:
+    """The writer moves changes from its log to a table file, and removes the log, between two catchings-up."""
+    store = RocksStore(tmp_path / "shard", shared_memory(1 << 20, 1 << 18))
+    put(store, a=b"1", b=b"1")
+    reader = ShardReader(tmp_path / "shard")
+    reader.catch_up()
+    assert reader.get("profiles", b"a") == b"1"
+    put(store, a=b"2")
+    for number in range(40 if large else 0):
+        put(store, **{f"k{number}": random.Random(number).randbytes(20_000)})
+    put(store, b=b"2")
+    store.close()
+    assert reader.catch_up()
+    assert reader.get_many("profiles", [b"a", b"b"]) == [b"2", b"2"]
+    reader.close()
+
+
 def test_a_shard_that_nobody_writes_to_is_not_caught_up_with_again(store: RocksStore, reader: ShardReader) -> None:
     put(store, a=b"1")
     assert reader.catch_up()
