@@ -59,9 +59,8 @@ def other_shard_count(small: SmallJob) -> None:
     set_setting(small, "topics: {", f"topics: {{mailbox: {small.name}.m5, ")
 
 
-def other_definitions(small: SmallJob) -> None:
-    audiences = small.job.project / "audiences" / "all.yml"
-    audiences.write_text(audiences.read_text().replace("within: 7 seconds", "within: 9 seconds"))
+def other_identities(small: SmallJob) -> None:
+    (small.job.project / "identity.yml").write_text("blocked: [nobody]\n")
 
 
 def newer_format(small: SmallJob) -> None:
@@ -106,7 +105,7 @@ def unreadable_book(small: SmallJob) -> None:
     [
         (other_project, ["the state is of the project", "state.directory"]),
         (other_shard_count, ["state.shards: 4", "set it to 4"]),
-        (other_definitions, ["definitions changed", "new state directory"]),
+        (other_identities, ["count twice", "new state directory"]),
         (newer_format, ["format 999", "a newer version wrote it"]),
         (shards_exchanged, ["holds shard", "Put them back"]),
         (damaged, ["damaged", "restore a checkpoint set"]),
