@@ -2,7 +2,7 @@
 
 Owns: the question, put to a running job: applied positions are the ends of all topics that it reads, all mail that was sent has
 been taken, all outboxes are delivered; and all of that was so at the look before too, with nothing between.
-Invariant: it is never said of a job whose topics' ends are not known.
+Invariant: it is never said of a job whose topics' ends are not known as they are now: not while Kafka is away or hangs.
 Not here: who asks (flows.job puts it into the status file, opportune.cli.status prints it).
 """
 
@@ -40,7 +40,7 @@ class Drained:
     Args:
         actors: by shard.
         events: the inputs that events come from.
-        end: where the input of an index ends, None where that is not known.
+        end: where the input of an index ends now, None where that is not known: an end of before says nothing.
         decisions: the inputs that decisions come from.
     """
 

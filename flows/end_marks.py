@@ -10,7 +10,10 @@ cover the time that replication takes.
 One request a leader, so that one broker that is away delays only its own partitions. By partition, the last answers are
 kept as two ascending tuples (ends, instants sent); one entry an end, the newest instant of each. They are replaced, never
 changed: readers need no lock.
-Not here: what a mark does to log time (flows.hub).
+
+A request that times out at a broker that hangs raises nothing: the client fills in the offset -1001 (``OFFSET_INVALID``), so
+an answer without an offset is no answer.
+Not here: what a mark does to log time (flows.log_time), telling that nobody answers (flows.absence).
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from threading import Event, Lock, Thread
 from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, ListOffsetsResultInfo, OffsetSpec
 
+from flows.absence import Absence
 from flows.kafka_config import ClientConfig
 from opportune.clock import Clock, monotonic_ms
 
@@ -33,6 +37,8 @@ log = logging.getLogger(__name__)
 KEPT = 64
 """Answers kept a partition: about three seconds of a busy one."""
 REQUEST_S = 2.0
+FRESH_MS = 1_000
+"""An end that was told longer ago than this, and the interval of the requests, is not where the partition ends now."""
 REGROUP_MS = 30_000
 """How often the leaders of the partitions are looked up again."""
 
@@ -45,15 +51,25 @@ class EndMarks:
         partitions: topic and partition of each input; its place is the ``index`` of ``confirmed``.
         interval_ms: time between two requests.
         clock: the clock whose instants ``confirmed`` returns.
+        monotonic: a clock that never goes back, milliseconds: for how long nobody has answered.
     """
 
     def __init__(
-        self, config: ClientConfig, partitions: Sequence[tuple[str, int]], interval_ms: int, clock: Clock
+        self,
+        config: ClientConfig,
+        partitions: Sequence[tuple[str, int]],
+        interval_ms: int,
+        clock: Clock,
+        monotonic: Clock = monotonic_ms,
     ) -> None:
         self._admin = AdminClient(config)
         self._partitions = tuple(partitions)
         self._interval_s = interval_ms / 1_000
+        self._fresh_ms = interval_ms + FRESH_MS
         self._clock = clock
+        self._monotonic = monotonic
+        self._heard_ms = [monotonic()] * len(self._partitions)
+        self._absence = Absence(str(config.get("bootstrap.servers", "")))
         self._tables: list[tuple[tuple[int, ...], tuple[int, ...]]] = [((), ()) for _ in self._partitions]
         self._stop = Event()
         self._lanes: list[_Lane] = []
@@ -62,6 +78,7 @@ class EndMarks:
 
     def start(self) -> None:
         """Begins to ask."""
+        self._heard_ms = [self._monotonic()] * len(self._partitions)
         self._thread.start()
 
     def stop(self) -> None:
@@ -89,7 +106,12 @@ class EndMarks:
         ends, _ = self._tables[index]
         return ends[-1] if ends else None
 
+    def fresh_end(self, index: int) -> int | None:
+        """The end that was told just now, or None where nobody has answered for about a second: for "drained"."""
+        return self.end(index) if self._monotonic() - self._heard_ms[index] <= self._fresh_ms else None
+
     def _answered(self, index: int, end: int, sent: int) -> None:
+        self._heard_ms[index] = self._monotonic()
         ends, sents = self._tables[index]
         if ends and sent <= sents[-1]:
             return
@@ -106,6 +128,7 @@ class EndMarks:
             self._regroup()
             for lane in self._lanes:
                 lane.ask(self._clock())
+            self._absence.look(self._monotonic(), self._heard_ms)
             self._stop.wait(self._interval_s)
 
     def _regroup(self) -> None:
@@ -159,7 +182,9 @@ class _Lane:
 
     def _answer(self, index: int, sent: int, future: Future[ListOffsetsResultInfo]) -> None:
         try:
-            self._marks._answered(index, future.result().offset, sent)
+            end = future.result().offset
+            if end >= 0:
+                self._marks._answered(index, end, sent)
         except KafkaException as error:
             log.debug("no end of %s: %s", self._marks._partitions[index], error)
         finally:

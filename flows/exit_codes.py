@@ -1,4 +1,4 @@
-"""What the worker's exit codes mean.
+"""What the exit codes of the worker, and of a refresh, mean.
 
 Owns: the codes and which error ends with which. The supervisor (flows.supervisor) restarts on every code but those of
 ``FINAL``. Where sysexits.h has a fitting number, it is taken.
@@ -10,6 +10,8 @@ from __future__ import annotations
 from opportune.errors import ConfigurationError, DefinitionError, StateError, TransientError
 
 CLEAN = 0
+HELD = 3
+"""Of ``opportune warehouse refresh``: the guard holds a snapshot back, somebody has to look."""
 STATE = 65
 """The state or the topics cannot be used as they are: an operator acts."""
 BUG = 70

@@ -84,7 +84,7 @@ class Job:
         self.end: Callable[[BaseException], None] | None = None
         self.erasures = Erasures(actors)
         decisions = [one for one in hub.mail if one.topic != hub.mailbox]
-        self.drained = Drained(actors, hub.events, hub.log_time.marks.end, decisions)
+        self.drained = Drained(actors, hub.events, hub.log_time.marks.fresh_end, decisions)
         self.asked_ms = 0
         self.under_way = 0
         self.epoch_start = 0

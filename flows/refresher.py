@@ -20,6 +20,7 @@ from typing import Any
 
 import msgspec
 
+from flows.exit_codes import CLEAN, HELD
 from flows.snapshots import TableSnapshots
 from opportune.clock import Clock
 
@@ -153,11 +154,11 @@ class TableRefreshes:
         every = self._snapshots.tables[name].refresh_ms
         self._due[name] = self._monotonic() + every if every is not None else None
         said = process.communicate()[0].decode("utf-8", "replace").strip()[-ERROR_CHARS_MAX:]
-        if process.returncode:
+        if process.returncode not in (CLEAN, HELD):
             self.failures += 1
             self._due[name] = self._monotonic() + min(RETRY_MS, every or RETRY_MS)
             log.error("table %s: the refresh failed, the last good snapshot stays in force: %s", name, said)
-        elif "held back" in said and said != self._held.get(name):
+        elif process.returncode == HELD and said != self._held.get(name):
             # Once, not at every interval.
             log.warning("%s", said)
         self._held[name] = said

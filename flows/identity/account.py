@@ -12,6 +12,7 @@ from collections.abc import Callable
 import msgspec
 
 from flows.identity.notes import HISTORY, History, decode_history, mark_of
+from opportune.audiences.diagnostics import listed, nearest, quoted
 from opportune.event import iso_text
 from opportune.identifiers import BYTES_MAX, Blocked, IdentitySettings, is_too_long, normalised
 from opportune.identity import digest_of
@@ -88,15 +89,24 @@ def identifier_of(settings: IdentitySettings, text: str) -> str:
 
     Args:
         settings: identity.yml.
-        text: ``namespace:value``; a value alone is one of the strongest namespace.
+        text: ``namespace:value``; a value alone, without a colon, is one of the strongest namespace.
 
     Raises:
-        ValueError: the value is empty, or stands for nobody.
+        ValueError: there is no such namespace; or the value is empty, or stands for nobody.
     """
     by_name = {namespace.name: namespace for namespace in settings.namespaces}
+    strongest = settings.namespaces[0].name
     name, colon, value = text.partition(":")
-    if not colon or name not in by_name:
-        name, value = settings.namespaces[0].name, text
+    if not colon:
+        name, value = strongest, text
+    elif name not in by_name:
+        # Taken as a value of the strongest namespace it would name nobody, and who asked to forget somebody would not notice.
+        near = nearest(name, by_name)
+        raise ValueError(
+            f"{quoted(name)} is no namespace of this project: it has {listed(by_name)}"
+            + (f"; did you mean {quoted(f'{near}:{value}')}?" if near is not None else ".")
+            + f" A {strongest} that has a colon itself is written {quoted(f'{strongest}:{text}')}."
+        )
     value = normalised(by_name[name], value)
     if is_too_long(value):
         raise ValueError(f"this {name} is longer than an identifier may be ({BYTES_MAX} bytes): no profile has it")

@@ -88,7 +88,9 @@ def _documents(path: Path, report: Report, *, required: bool = False) -> tuple[N
     if not _there(path):
         if required:
             report.error(
-                Span(str(path), 1, 1), f"there is no {path.name} here", f"make one with a line {quoted('name: shop')}"
+                Span(str(path), 1, 1),
+                f"there is no {path.name} in {path.parent.absolute()}",
+                f"make one with a line {quoted('name: shop')}",
             )
         return ()
     documents = read_file(path, report)

@@ -15,7 +15,6 @@ import click
 import msgspec
 
 from opportune.audiences.diagnostics import nearest, printable
-from opportune.audiences.story_rows import split
 from opportune.cli.explain_tree import tree_text
 from opportune.cli.replay_files import lines_of
 from opportune.cli.replay_options import Files, instant
@@ -54,8 +53,9 @@ def explain(
 ) -> None:
     """Explain why PERSON is in AUDIENCE of the project in DIR, or not; without AUDIENCE, for all audiences.
 
-    PERSON is a user id, or namespace:value such as anonymous_id:a-17.
+    PERSON is namespace:value, such as anonymous_id:a-17, or a value of the strongest namespace, such as a user id.
     """
+    from flows.identity.account import identifier_of
     from opportune.audiences.explain import Explainer
     from opportune.audiences.loader import load_project
     from opportune.audiences.plan import Plan
@@ -68,7 +68,11 @@ def explain(
     if audience is not None and audience not in plan.numbers:
         raise click.BadParameter(_unknown(audience, list(plan.numbers)), param_hint="AUDIENCE")
     at_ms = instant(at, "--at")
-    name = split(person)
+    try:
+        namespace, _, value = identifier_of(files.first.identity, person).partition(":")
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="PERSON") from error
+    name = namespace, value
     found, now_ms = _of_state(files, plan, name, at_ms) if state else _of_events(files, plan, events, name, at_ms)
     if found is None:
         click.echo(f"nobody is called {printable(person)} then: no event, and no row of a table", err=True)

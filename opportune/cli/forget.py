@@ -48,7 +48,7 @@ def forget(
     bootstrap_servers: str | None,
     topic_prefix: str,
 ) -> None:
-    """Forget whoever has an IDENTIFIER: namespace:value, or a value of the strongest namespace.
+    """Forget whoever has an IDENTIFIER: namespace:value, or a value of the strongest namespace that has no colon.
 
     The running job of the project in DIR removes all that it has of the person, exits their memberships with the cause
     `deleted`, and refuses their events of before. With --status nobody is forgotten.
@@ -84,11 +84,15 @@ def forget(
 
 
 def _parted(words: tuple[str, ...]) -> tuple[list[str], Path]:
-    """The identifiers among the words, and the project: the first or last word where that is one."""
+    """The identifiers among the words, and the project: the first or last word where that is one, else where we are."""
     for place in (-1, 0):
         if words and (Path(words[place]) / "opportune.yml").is_file():
             rest = list(words)
             return rest, Path(rest.pop(place))
+    if not Path("opportune.yml").is_file():
+        looked = dict.fromkeys(Path(each).absolute() for each in ("", *words[-1:], *words[:1]))
+        places = ", nor in ".join(printable(str(each)) for each in looked)
+        raise click.UsageError(f"there is no opportune.yml in {places}: the last word is the directory of the project")
     return list(words), Path()
 
 
@@ -112,10 +116,12 @@ def _json(asked: Asked) -> str:
 
 def told(asked: Asked) -> str:
     """A request for people."""
+    nobody = not asked.profiles and asked.state != "pending"
     return "\n".join([
         f"request {asked.request}, made at {asked.requested_at}: {asked.state}",
         f"  {STATES[asked.state]}" + (f", since {asked.completed_at}" if asked.completed_at is not None else ""),
-        f"  profiles forgotten: {asked.profiles}",
+        f"  profiles forgotten: {asked.profiles}"
+        + (": nobody had this identifier, or has it any more; see that it is written as the events have it" if nobody else ""),
         f"  their earlier events stay refused until {asked.suppressed_until}",
         f"  refused records of before are in the dead letters topic until {asked.dead_letters_until} at most",
     ])  # fmt: skip

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 import msgspec
 
+from opportune.audiences.diagnostics import printable
 from opportune.clock import wall_clock_ms
 from opportune.errors import ConfigurationError
 from opportune.event import iso_text
@@ -33,13 +34,25 @@ def keys() -> None:
     "--scope", "scopes", multiple=True, required=True, help="read:profiles, read:audiences, write:events, admin."
 )
 @click.option("--per-second", type=click.IntRange(min=0), default=0, help="Requests a second; 0 is no limit.")
-def make(directory: Path, path: Path | None, name: str, scopes: tuple[str, ...], per_second: int) -> None:
+@click.option(
+    "--another", is_flag=True, help="Also where a key of this name is in force: to change keys without a gap."
+)
+def make(
+    directory: Path, path: Path | None, name: str, scopes: tuple[str, ...], per_second: int, another: bool
+) -> None:
     """Make a key and print it, once: only its hash is kept."""
     from api.keys import KEY_FILE, make_key, read_keys, write_keys
 
     path = path or directory / KEY_FILE
     key, text = make_key(name, scopes, iso_text(wall_clock_ms()), per_second)
-    write_keys(path, (*read_keys(path), key))
+    known = read_keys(path)
+    same = [each.id for each in known if each.name == name and each.revoked is None]
+    if same and not another:
+        raise ConfigurationError(
+            f"{path} has a key named {printable(name)} in force ({', '.join(same)}): choose another name, revoke it with "
+            f"`opportune keys revoke --id {same[0]}`, or say --another to have both until you revoke the old one."
+        )
+    write_keys(path, (*known, key))
     click.echo(text)
 
 

@@ -2,8 +2,9 @@
 
 Owns: the group, the list of commands, and how errors that we raise on purpose look. Each command is a click command of
 its own name in ``opportune.cli.NAME`` and is imported only when it is used, so that ``check`` loads neither Kafka nor
-RocksDB; one whose file is not there is not offered. Exit codes: 0 done, 1 the project is wrong, 2 the command was given wrongly, 65 the state cannot be used, 78 a
-setting or the installation is wrong; others are those of the process.
+RocksDB; one whose file is not there is not offered. Exit codes: 0 done, 1 the project is wrong, 2 the command was given
+wrongly, 65 the state cannot be used, 75 waiting can help, 78 a setting or the installation is wrong; others are those of the
+process.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 
 import click
 
-from opportune.errors import ConfigurationError, DefinitionError, OpportuneError, StateError
+from opportune.errors import ConfigurationError, DefinitionError, OpportuneError, StateError, TransientError
 
 COMMANDS = {
     "check": "compile a project and print everything that is wrong with it",
@@ -35,6 +36,7 @@ EXIT_CODES: tuple[tuple[type[OpportuneError], int], ...] = (
     (DefinitionError, 1),
     (StateError, 65),
     (ConfigurationError, 78),
+    (TransientError, 75),
     (OpportuneError, 70),
 )
 

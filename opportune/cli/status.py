@@ -61,8 +61,9 @@ def told(found: dict[str, Any], *, fresh: bool) -> str:
     lag = sum(found["lag"].values())
     lines = [
         f"as of {iso_text(found['at_ms'])}" + ("" if fresh else ": the job does not run, or hangs"),
-        f"  {found['events']:,} records read, {lag:,} wait; log time is {behind:,} ms behind",
-        f"  {found['changes']:,} membership changes, {found['profiles']:,} profiles",
+        f"  since the worker's start at {iso_text(found['started_ms'])}: {found['events']:,} records read, "
+        f"{found['changes']:,} membership changes, {found['profiles']:+,} profiles (new, less merged and forgotten)",
+        f"  {lag:,} records wait; log time is {behind:,} ms behind",
         f"  mail on its way: {found.get('mail_under_way', 0)}",
         f"  drained: {'yes' if found.get('drained') else 'no'}",
     ]

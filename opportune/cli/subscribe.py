@@ -1,6 +1,7 @@
 """``opportune subscribe``: the membership changes of a project as JSON lines.
 
-Owns: the command's options and output. Not here: what is a repeat (flows.subscriber).
+Owns: the command's options and output. Exit codes: 0; 1 the project is wrong; 2 wrong usage; 75 Kafka cannot be reached.
+Not here: what is a repeat (flows.subscriber).
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from opportune.audiences.loader import load_project
 from opportune.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -27,20 +27,30 @@ if TYPE_CHECKING:
 @click.option("--audience", metavar="NAME", help="Only the changes of this audience.")
 @click.option("--from-beginning", is_flag=True, help="Start with what the topic has, not with what comes.")
 @click.option("--seconds", type=click.FloatRange(min=0), help="End by itself after this time.")
-def subscribe(directory: Path, audience: str | None, from_beginning: bool, seconds: float | None) -> None:
+@click.option("--bootstrap-servers", metavar="HOST:PORT", help="Instead of kafka.bootstrap_servers of opportune.yml.")
+@click.option("--topic-prefix", metavar="TEXT", default="", help="Put before the name of every topic.")
+def subscribe(
+    directory: Path,
+    audience: str | None,
+    from_beginning: bool,
+    seconds: float | None,
+    bootstrap_servers: str | None,
+    topic_prefix: str,
+) -> None:
     """Print the membership changes of the project in DIR as JSON lines, until Ctrl-C.
 
     Repeats are dropped and counted; the counts are told on standard error at the end.
     """
     # Imported late: Kafka's client is not needed for --help.
-    from flows.kafka_config import consumer_config, with_environment
+    from flows.kafka_config import consumer_config
     from flows.kafka_errors import connect
     from flows.logs import configure
     from flows.stop import Stop
     from flows.subscriber import Subscriber
+    from flows.worker import Options, load
 
     configure()
-    project = load_project(directory)
+    project = load(Options(directory, bootstrap_servers, topic_prefix=topic_prefix))
     if audience is not None and audience not in {each.name for each in project.audiences}:
         raise ConfigurationError(f"there is no audience {audience} in {directory}: `opportune check` lists them.")
     stop = Stop()
@@ -49,7 +59,7 @@ def subscribe(directory: Path, audience: str | None, from_beginning: bool, secon
     if seconds is not None:
         signal.signal(signal.SIGALRM, lambda *_: stop.set())
         signal.setitimer(signal.ITIMER_REAL, max(seconds, 0.001))
-    kafka = with_environment(project.settings.kafka, os.environ)
+    kafka = project.settings.kafka
     connect(kafka, stop)
     subscriber = Subscriber(consumer_config(kafka), project.settings.topics.memberships, from_end=not from_beginning)
     try:

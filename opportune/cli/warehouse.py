@@ -1,13 +1,15 @@
 """``opportune warehouse``: refresh tables, see what they hold, and let through what the guard holds back.
 
 Owns: the commands and what they print. A refresh publishes a snapshot beside the job's state; the job that runs on that
-state directory sees it within a second and puts it in force.
+state directory sees it within a second and puts it in force. Exit codes of its own: ``refresh`` ends with 3 where the guard
+holds a snapshot back and nothing else went wrong.
 Not here: refreshing (state.warehouse), putting in force (flows.refresh).
 """
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from threading import Event, Thread
@@ -67,10 +69,16 @@ def refresh(
     quiet: bool,
     with_parent: bool,
 ) -> None:
-    """Read the tables of the project in DIR and publish a snapshot of each that has changed."""
+    """Read the tables of the project in DIR and publish a snapshot of each that has changed.
+
+    Exit code 3: a table is held back by its guard; `opportune warehouse confirm` lets it through.
+    """
+    from flows.exit_codes import HELD
+
     if with_parent:
         Thread(target=_end_with_parent, args=(os.getppid(),), name="parent-watch", daemon=True).start()
     errors: list[OpportuneError] = []
+    held = False
     for one in _refreshers(directory, state, names):
         moves: list[str] = []
         look = _looking(directory, state, moves) if dry_run else _not_looking
@@ -82,11 +90,14 @@ def refresh(
                 # The other tables are refreshed all the same.
                 errors.append(error)
                 continue
+        held = held or done.outcome == "held" or one.shelf.held() is not None
         click.echo("\n".join([_said(one.table.name, done, dry_run=dry_run), *moves]))
     for failed in errors[:-1]:
         click.echo(str(failed), err=True)
     if errors:
         raise errors[-1]
+    if held:
+        sys.exit(HELD)
 
 
 @warehouse.command()
@@ -111,7 +122,9 @@ def status(directory: Path, state: Path | None, names: tuple[str, ...]) -> None:
             click.echo(f"  to let it through: opportune warehouse confirm {directory} --table {one.table.name}")
         if last is not None:
             click.echo(f"  last refresh {iso_text(last.at_ms)}: {last.outcome}, {last.seconds:.1f} s")
-            if last.error and held is None:
+            if last.outcome != "failed" and last.error and held is None:
+                click.echo("  it was held back, and let through by a confirmation since")
+            elif last.error and held is None:
                 click.echo(f"  {last.error}")
 
 

@@ -111,7 +111,8 @@ class Shelf:
             StateError: it is damaged.
         """
         versions = self.versions()
-        return read_manifest(self.path(versions[-1])) if versions else None
+        # One that was confirmed was renamed only: its manifest still has the reason why it waited.
+        return msgspec.structs.replace(read_manifest(self.path(versions[-1])), held="") if versions else None
 
     def held(self) -> Manifest | None:
         """The snapshot that waits for a confirmation, if one does."""

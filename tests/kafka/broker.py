@@ -153,6 +153,16 @@ class Broker:
         assert process.stdin is not None
         process.stdin.close()
 
+    @contextlib.contextmanager
+    def hanging(self) -> Iterator[None]:
+        """The broker hangs while the block runs: connections stay open, nothing is answered."""
+        assert self._process is not None, "it runs"
+        os.killpg(self._process.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.killpg(self._process.pid, signal.SIGCONT)
+
     def close(self) -> None:
         """Ends the broker for good, and removes its directory unless the caller gave one."""
         self.stop()

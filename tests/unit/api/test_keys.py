@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from api.allowance import Allowances
 from api.keys import KEY_FILE, LOOK_MS, Keyring, make_key, read_keys
 from opportune.cli.keys import keys
+from opportune.cli.main import main
 from opportune.cli.serve import refuse_open_door
 from opportune.errors import ConfigurationError
 
@@ -71,6 +72,22 @@ def test_no_other_text_is_a_key(tmp_path: Path, text: str) -> None:
 def test_a_right_id_with_another_secret_is_no_key(tmp_path: Path) -> None:
     text = run("make", str(tmp_path), "--name", "app", "--scope", "read:profiles")
     assert Keyring(tmp_path / KEY_FILE).find(text[:-1] + ("0" if text[-1] != "0" else "1")) is None
+
+
+def test_a_name_that_is_in_force_is_made_twice_only_when_it_is_said(tmp_path: Path) -> None:
+    make = ["make", str(tmp_path), "--name", "web", "--scope", "write:events"]
+    first = run(*make)
+    done = CliRunner().invoke(main, ["keys", *make])
+    assert done.exit_code == 78
+    number = read_keys(tmp_path / KEY_FILE)[0].id
+    assert f"has a key named web in force ({number})" in done.output
+    assert "--another" in done.output
+    second = run(*make, "--another")
+    assert second != first
+    for key in read_keys(tmp_path / KEY_FILE):
+        run("revoke", str(tmp_path), "--id", key.id)
+    assert run(*make), "a name of revoked keys is free"
+    assert [key.revoked is None for key in read_keys(tmp_path / KEY_FILE)] == [False, False, True]
 
 
 def test_write_keys_can_do_nothing_else(tmp_path: Path) -> None:

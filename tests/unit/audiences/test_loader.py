@@ -30,7 +30,7 @@ def test_only_a_name_is_needed(tmp_path: Path) -> None:
 def test_a_directory_that_is_none(tmp_path: Path) -> None:
     project, found = load(tmp_path / "nowhere")
     assert project is None
-    assert any("there is no opportune.yml here" in one.message for one in found)
+    assert any(f"there is no opportune.yml in {tmp_path / 'nowhere'}" in one.message for one in found)
 
 
 @pytest.mark.parametrize(

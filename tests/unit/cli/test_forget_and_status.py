@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
@@ -45,6 +46,9 @@ def run(*arguments: str | Path) -> Result:
         (["user_id:ada", "--status", "r1"], "give one or more identifiers, or --status"),
         (["user_id:null"], "stands for nobody"),
         (["email: "], "is no email"),
+        (["user:ada"], "did you mean `user_id:ada`?"),
+        (["email:a@b.c", "userid:ada"], "`userid` is no namespace of this project: it has `user_id`, `email`, `phone`"),
+        (["urn:ada"], "is written `user_id:urn:ada`"),
     ],
 )
 def test_what_names_nobody_is_refused(shop: Path, words: list[str], told: str) -> None:
@@ -65,11 +69,25 @@ def test_a_request_is_told_for_people() -> None:
     assert "request r1, made at 2026-01-01T00:00:00.000Z: erased" in text
     assert "profiles forgotten: 2" in text
     assert "refused until 2028-01-01T00:00:00.000Z" in text
+    assert "nobody" not in text
+    nobody = "profiles forgotten: 0: nobody had this identifier"
+    assert nobody in forget_module.told(msgspec.structs.replace(ASKED, state="complete", profiles=0))
+    assert nobody not in forget_module.told(msgspec.structs.replace(ASKED, state="pending", profiles=0)), "not yet"
+
+
+def test_a_directory_that_is_mistyped_is_no_identifier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    for words in (["user_id:ada", "shopp"], ["--status", "r1", "shopp"]):
+        done = run("forget", *words)
+        assert done.exit_code == 2
+        assert str(elsewhere / "shopp") in done.output.replace("\n", "")
 
 
 def write_status(shop: Path, **more: Any) -> None:
     figures = {
-        "at_ms": wall_clock_ms(), "shard_ms": {"0": wall_clock_ms()}, "lag": {"events/0": 3}, "events": 7, "changes": 2,
+        "at_ms": wall_clock_ms(), "started_ms": 1_767_225_600_000, "shard_ms": {"0": wall_clock_ms()}, "lag": {"events/0": 3}, "events": 7, "changes": 2,
         "profiles": 1, "rejected": {"forgotten": 4}, "drained": False, "mail_under_way": 5, "erasures": {"open": 1},
     }  # fmt: skip
     (shop / "state").mkdir(exist_ok=True)
@@ -81,7 +99,8 @@ def test_a_status_is_told(shop: Path) -> None:
     write_status(shop)
     done = run("status", shop)
     assert done.exit_code == 0
-    for text in ("3 wait", "mail on its way: 5", "drained: no", "not complete: 1", "forgotten 4"):
+    since = "since the worker's start at 2026-01-01T00:00:00.000Z: 7 records read, 2 membership changes, +1 profiles"
+    for text in (since, "3 records wait", "mail on its way: 5", "drained: no", "not complete: 1", "forgotten 4"):
         assert text in done.output
     assert json.loads(run("status", shop, "--json").output)["mail_under_way"] == 5
 

@@ -100,5 +100,9 @@ def test_a_membership_is_explained_by_any_identifier(shop: Path) -> None:
 
 def test_who_nobody_has_and_what_is_no_identifier(shop: Path, tmp_path: Path) -> None:
     assert run("identity", "explain", str(shop), "zoe").exit_code == 1
+    for arguments in (["identity", "explain", str(shop), "user:ada"], ["explain", str(shop), "user:ada", "--state"]):
+        result = run(*arguments)
+        assert (result.exit_code, "did you mean `user_id:ada`?" in result.output) == (2, True), result.output
+    assert run("explain", str(shop), "user_id:user:ada", "--state").exit_code == 1, "a user may be called so"
     assert "stands for nobody" in run("identity", "explain", str(shop), "anonymous_id:null").output
     assert run("identity", "explain", str(shop), "ada", "--state", str(tmp_path)).exit_code == 65

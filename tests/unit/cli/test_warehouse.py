@@ -57,10 +57,18 @@ def test_diff_and_dry_run_publish_nothing(shop: Path) -> None:
 def test_what_is_held_back_is_confirmed(shop: Path) -> None:
     told(shop, "refresh")
     (shop / "c.csv").write_text(HEADER)
-    assert "held back: 2 of 2 rows are gone" in told(shop, "refresh").output
+    assert told(shop, "refresh", "--dry-run").exit_code == 3
+    for said in ("customers: held back: 2 of 2 rows are gone", "customers: still held back: 2 of 2 rows are gone"):
+        done = told(shop, "refresh")
+        assert said in done.output
+        assert done.exit_code == 3
     assert "HELD" in told(shop, "status").output
     assert "may come into force" in told(shop, "confirm").output
-    assert "0 rows, 0 left out" in told(shop, "status").output
+    status = told(shop, "status").output
+    assert "0 rows, 0 left out" in status
+    assert "let through by a confirmation since" in status
+    assert "rows are gone" not in status
+    assert told(shop, "refresh").exit_code == 0
     assert "nothing is held back" in told(shop, "confirm").output
     assert told(shop, "confirm", "--table", "customers").exit_code == 65
 

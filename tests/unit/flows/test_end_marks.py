@@ -1,8 +1,12 @@
 from __future__ import annotations
 
-import pytest
+from concurrent.futures import Future
 
-from flows.end_marks import KEPT, EndMarks
+import pytest
+from confluent_kafka import OFFSET_INVALID
+from confluent_kafka.admin import ListOffsetsResultInfo
+
+from flows.end_marks import FRESH_MS, KEPT, EndMarks, _Lane
 
 
 @pytest.fixture
@@ -51,3 +55,29 @@ def test_without_a_broker_it_starts_and_stops(marks: EndMarks) -> None:
     marks.start()
     marks.stop()
     assert marks.confirmed(0, 0) is None
+
+
+def test_a_request_that_timed_out_vouches_for_nothing(marks: EndMarks) -> None:
+    """The client raises nothing for a broker that hangs: its answers have the offset -1001."""
+    lane = _Lane(marks, [0, 1])
+    for sent, offset in ((1_000, 7), (1_050, OFFSET_INVALID), (1_100, OFFSET_INVALID)):
+        future: Future[ListOffsetsResultInfo] = Future()
+        future.set_result(ListOffsetsResultInfo(offset, -1, -1))
+        lane._answer(0, sent, future)
+    assert marks.confirmed(0, 7) == 1_000
+    assert marks.end(0) == 7
+
+
+def test_an_end_of_before_is_not_where_it_ends_now() -> None:
+    tick = 0
+    config = {"bootstrap.servers": "127.0.0.1:1", "log_level": 0}
+    marks = EndMarks(config, [("t", 0)], 50, lambda: 0, lambda: tick)
+    assert marks.fresh_end(0) is None
+    marks._answered(0, 7, 1_000)
+    tick = FRESH_MS + 50
+    assert marks.fresh_end(0) == 7
+    tick += 1
+    assert marks.fresh_end(0) is None
+    assert marks.end(0) == 7
+    marks._answered(0, 7, 2_000)
+    assert marks.fresh_end(0) == 7
