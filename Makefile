@@ -17,6 +17,7 @@ setup: .venv/.ready
 .venv/.ready: requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or 3.12 is needed: install it, or say PYTHON=/path/to/python3.11"; exit 1; }
 	@$(PYTHON) -c '$(FITS)' || { echo "$(PYTHON) is neither Python 3.11 nor 3.12"; exit 1; }
+	@echo "Installing the locked packages into .venv: this takes some minutes, the first time only."
 	$(PYTHON) -m venv --clear .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .

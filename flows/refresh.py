@@ -77,6 +77,7 @@ class Refresh:
     def __init__(self, actor: Actor, tables: Mapping[str, WarehouseTable], snapshots: Snapshots | None) -> None:
         self.actor = actor
         self.tables = tables
+        self.ranks = actor.compiled.project.identity.ranks()
         self.snapshots = snapshots
         self.state = in_force(actor.store)
         self.before: Mapping[str, WarehouseTable] = {}
@@ -235,7 +236,7 @@ class Refresh:
         """Makes the profile of a row."""
         self.actor.desk.touch(profile)
         profile.identifiers = [name]
-        profile.rank = self.actor.graph.ranks.get(name.partition(":")[0], 0)
+        profile.rank = self.ranks.get(name.partition(":")[0], 0)
         profile.now = self.state.at
         self.actor.counts["profiles"] += 1
         self.actor.compiled.program.found(profile, self.state.at, out, self.cause)

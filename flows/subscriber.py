@@ -1,6 +1,6 @@
 """A subscriber of the memberships topic: who is in which audience, now and from now on.
 
-Made to be copied: about a hundred lines, which keep the contract of docs/memberships.md:
+Keeps the contract of docs/memberships.md, which says how to use it and what to replace in a copy:
 
     per profile, drop what is not above the last version seen
 

@@ -43,7 +43,7 @@ class Profile(msgspec.Struct, array_like=True, gc=False):
         into: the profile that it is merged with, where it is frozen or moved.
         founder: the profile that the identifier of this id belongs to, where it is ELSEWHERE.
         rank: the place of the founding namespace, 0 for the strongest.
-        pending: identifiers that are claimed and not granted yet; each keeps a place within the limits.
+        pending: the identifier of each claim that is not answered yet; each identifier keeps a place within the limits.
         absorbed: salts of merged profiles whose message ids this shard knows (``Person.salt``).
         turns: of identifiers that changed hands, by 64 bits of each, how often they had when they came here.
         stage: for which definitions it is kept (opportune.audiences.lineage).

@@ -138,7 +138,7 @@ def account(store_of: Callable[[bytes], Store], identifier: str) -> Account | No
         profile_id != asked,
         head.into.hex() if head.into is not None and head.fate & FROZEN else None,
         list(head.identifiers),
-        list(head.pending),
+        [text for text in dict.fromkeys(head.pending) if text not in head.identifiers],
         iso_text(head.now),
         [_came(text, history) for text in head.identifiers],
         [Told(iso_text(at), *told) for at, *told in history.last],

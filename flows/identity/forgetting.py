@@ -28,7 +28,7 @@ from flows.identity.letters import (
     Withheld,
     decode,
 )
-from flows.identity.merging import pointer_turns, thaw
+from flows.identity.merging import answered, pointer_turns, thaw
 from flows.identity.notes import mark_of
 from flows.identity.requests import Requests
 from flows.identity.returning import Returning
@@ -324,7 +324,7 @@ class Forgetting:
     def withheld(self, profile: Profile, letter: Withheld) -> None:
         """A claim came to nothing, since it arose before the identifier's person was forgotten."""
         self.actor.on_lost(letter.text)
-        profile.pending = [text for text in profile.pending if text != letter.text]
+        answered(profile, letter.text)
 
     def resume(self, profile: Profile, letter: Resume) -> None:
         """The profile that this one waits for was forgotten before they met."""

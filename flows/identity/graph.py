@@ -38,7 +38,7 @@ from flows.identity.letters import (
     encode,
 )
 from flows.identity.limits import Limits, shortened
-from flows.identity.merging import absorb, forget_turns, freeze, leave, state_of, thaw
+from flows.identity.merging import absorb, answered, forget_turns, freeze, leave, state_of, thaw
 from flows.identity.notes import NO_ORIGIN, Notes, mark_of, origin_of
 from flows.identity.outgoing import Outgoing
 from flows.identity.parts import Parts
@@ -75,7 +75,6 @@ class Graph:
         self.actor = actor
         self.shards = shards
         self.limits = Limits(actor.compiled.project.identity)
-        self.ranks = actor.compiled.project.identity.ranks()
         self.notes = Notes(actor.store)
         self.waiting = Waiting(actor.store)
         self.forwarding = Forwarding(actor, shards)
@@ -194,8 +193,7 @@ class Graph:
         other.owner = None if person.addressed else person
         if text in profile.identifiers or text in profile.pending:
             return
-        word = self._refusal(profile, text)
-        if word is None:
+        if (word := self._refusal(profile, text)) is None:
             return
         self.actor.desk.touch(profile)
         if word:
@@ -254,7 +252,7 @@ class Graph:
     def _granted(self, profile: Profile, letter: Granted) -> None:
         """The identifier is the profile's, unless it is known to have changed hands since."""
         text, mark = letter.text, mark_of(letter.text)
-        profile.pending = [other for other in profile.pending if other != text]
+        answered(profile, text)
         if letter.opposed:
             self._tell(profile, "conflict", text, letter.origin)
         if letter.turn < profile.turns.get(mark, 0):
@@ -313,7 +311,9 @@ class Graph:
         self.notes.join(profile.id, state.profile, state.history)
         self._tell(profile, "merged", state.profile.hex(), letter.suit.origin)
         actor.counts["profiles"] -= 1
-        if letter.suit.text in profile.pending:
+        if letter.suit.text in profile.identifiers:
+            answered(profile, letter.suit.text)
+        elif letter.suit.text in profile.pending:
             # Whose it was has lost it since: nobody else answers the claim.
             self.send(Claim(self.suit(profile, letter.suit.text, letter.suit.origin), take=False))
         self.send(Accept(state.profile, profile.id, now))
@@ -360,7 +360,7 @@ class Graph:
         if self.limits.is_shared(suit.text):
             self.send(Claim(self.suit(profile, suit.text, suit.origin, suit.seen), take=True))
         else:
-            profile.pending = [text for text in profile.pending if text != suit.text]
+            answered(profile, suit.text)
             self.notes.settle(profile.id, suit.text)
 
     def divert(

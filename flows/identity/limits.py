@@ -51,7 +51,7 @@ class Limits:
         namespace = namespace_of(text)
         if (profile.id, namespace) in self._full:
             return False
-        texts, prefix = [*profile.identifiers, *profile.pending], namespace + ":"
+        texts, prefix = {*profile.identifiers, *profile.pending}, namespace + ":"
         have = [other.startswith(prefix) for other in texts].count(True)
         if have < self._limits.get(namespace, 0) and size_of(texts) + len(text.encode()) <= IDENTIFIERS_BYTES:
             return True

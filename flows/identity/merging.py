@@ -126,14 +126,21 @@ def unite(profile: Profile, state: State) -> None:
         came = [text for text in came if _turn(others, text) >= _turn(turns, text)]
         profile.turns = {mark: max(turns.get(mark, 0), others.get(mark, 0)) for mark in {**turns, **others}}
     profile.identifiers = [*kept, *came]
-    pending = dict.fromkeys([*profile.pending, *state.pending])
-    profile.pending = [text for text in pending if text not in profile.identifiers]
+    profile.pending = [*profile.pending, *state.pending]
     profile.rowless = list(dict.fromkeys([*profile.rowless, *state.rowless]))
     forget_turns(profile)
 
 
 def _turn(turns: dict[int, int], text: str) -> int:
     return turns.get(mark_of(text), 0)
+
+
+def answered(profile: Profile, text: str) -> None:
+    """One of the claims on an identifier that are on their way is answered; the others keep its place within the limits."""
+    pending = list(profile.pending)
+    if text in pending:
+        pending.remove(text)
+    profile.pending = pending
 
 
 def forget_turns(profile: Profile) -> None:

@@ -12,7 +12,7 @@ import msgspec
 
 from opportune.audiences.diagnostics import Report, Unreadable, listed, quoted
 from opportune.audiences.durations import duration_ms
-from opportune.audiences.events_file import DeclaredProperty, Events, read_where
+from opportune.audiences.events_file import DeclaredProperty, Events, read_property, read_where
 from opportune.audiences.fields import Fields, text_of
 from opportune.audiences.schema import AggregateValue, Span, Step, ValueType, Where, Window
 from opportune.audiences.sources import PROFILE
@@ -83,11 +83,23 @@ class AggregateReader:
         node = fields.get("event")
         if text is None or node is None:
             return None
-        try:
-            return self._events.properties(getattr(node, "text", "")).find(text)
-        except Unreadable as error:
-            self._report.unreadable(span, error)
-            return None
+        return read_property(text, span, self._events.properties(getattr(node, "text", "")), self._report)
+
+    def warn_without(self, name: str, span: Span, needed: str, names: tuple[str, ...]) -> None:
+        """Warns where an event declares properties and none of those that are read without being named.
+
+        Args:
+            name: of the event.
+            span: where it stands.
+            needed: what they are for.
+            names: one of them is enough.
+        """
+        properties = self._events.properties(name)
+        if not any(properties.covers(each) for each in names):
+            either = " or ".join(quoted(each) for each in names)
+            self._report.warning(
+                span, f"the event {quoted(name)} declares no property {either}", f"it is where {needed} is read"
+            )
 
     def with_by(self, step: Step, by: str, span: Span, fields: Fields) -> Step | None:
         """A step with the property of its events that ``by`` names; None after an error."""

@@ -34,12 +34,18 @@ class DeclaredProperty(msgspec.Struct, frozen=True):
 
 
 class Properties(msgspec.Struct, frozen=True):
-    """What a model declares of its properties, by their names in definitions."""
+    """What a model declares of its properties, by their names in definitions.
+
+    Args:
+        by_name: the properties; empty where the model declares none, and then anything may be read.
+        event: the model's name.
+    """
 
     by_name: Mapping[str, DeclaredProperty] = {}
+    event: str = ""
 
     def find(self, name: str) -> DeclaredProperty:
-        """The property that a key of ``where`` means.
+        """The property that a definition means, under ``where``, ``by`` or an aggregate.
 
         Raises:
             Unreadable: it is not a path.
@@ -51,6 +57,20 @@ class Properties(msgspec.Struct, frozen=True):
             if declared.path == path:
                 return declared
         return DeclaredProperty(path, None)
+
+    def covers(self, name: str) -> bool:
+        """Whether reading ``name`` is what the model leads one to expect.
+
+        Models declare what is under ``properties``. A declared property without a type may be an object.
+        """
+        path = path_of(name)
+        if not self.by_name or path.root != "properties" or name in self.by_name:
+            return True
+        return any(
+            declared.path == path
+            or (declared.type is None and declared.path.root == path.root and _begins(path.keys, declared.path.keys))
+            for declared in self.by_name.values()
+        )
 
 
 class Events:
@@ -109,13 +129,9 @@ def read_where(node: Node, properties: Properties, report: Report) -> tuple[Wher
         return None
     entries = []
     for key, value in mapping.entries:
-        try:
-            found = properties.find(key.text)
-        except Unreadable as error:
-            report.unreadable(key.span, error)
+        found = read_property(key.text, key.span, properties, report)
+        if found is None:
             continue
-        if found.type is None:
-            _warn_of_misspelling(key.text, key.span, properties, report)
         subject = Subject(f"the property {quoted(key.text)}", found.type)
         predicate = predicate_of(value, subject, report)
         if predicate is not None:
@@ -123,15 +139,35 @@ def read_where(node: Node, properties: Properties, report: Report) -> tuple[Wher
     return tuple(entries) if len(entries) == len(mapping.entries) else None
 
 
+def read_property(name: str, span: Span, properties: Properties, report: Report) -> DeclaredProperty | None:
+    """The property that a definition names, with a warning where the model declares others and not this one.
+
+    Args:
+        name: as it is written.
+        span: where it stands.
+        properties: what the event declares.
+        report: takes errors and warnings.
+
+    Returns:
+        None where it is not a path, which is reported.
+    """
+    try:
+        found = properties.find(name)
+    except Unreadable as error:
+        report.unreadable(span, error)
+        return None
+    if not properties.covers(name):
+        report.warning(
+            span,
+            f"the event {quoted(properties.event)} declares no property {quoted(name)}",
+            report.did_you_mean(name.removeprefix("properties."), properties.by_name, "declare it in events.yml"),
+        )
+    return found
+
+
 def type_of(node: Node, what: str, report: Report) -> ValueType | None:
     """One of the types of values."""
     return cast("ValueType | None", choice(*VALUE_TYPES)(node, what, report))
-
-
-def _warn_of_misspelling(name: str, span: Span, properties: Properties, report: Report) -> None:
-    near = None if "." in name else report.nearest(name, properties.by_name)
-    if near is not None and near != name:
-        report.warning(span, f"the event declares no property {quoted(name)}", f"did you mean {quoted(near)}?")
 
 
 def _model(name: str, node: Node, report: Report) -> tuple[EventModel, Properties]:
@@ -153,7 +189,7 @@ def _model(name: str, node: Node, report: Report) -> tuple[EventModel, Propertie
                 fields.key_span("name"), f"{quoted(type_)} calls have no name", f"only {listed(NAMED_CALLS)} have"
             )
     declared = fields.get("properties")
-    properties = _properties(declared, report) if declared is not None else Properties()
+    properties = _properties(name, declared, report) if declared is not None else Properties()
     where = fields.get("where")
     conditions = read_where(where, properties, report) if where is not None else ()
     return EventModel(name, type_, raw_name, conditions or ()), properties
@@ -165,7 +201,7 @@ def _call_type(fields: Fields, report: Report) -> CallType:
     return cast(CallType, found or "track")
 
 
-def _properties(node: Node, report: Report) -> Properties:
+def _properties(event: str, node: Node, report: Report) -> Properties:
     mapping = mapping_of(node, "`properties`", report)
     if mapping is None:
         return Properties()
@@ -177,7 +213,7 @@ def _properties(node: Node, report: Report) -> Properties:
             report.unreadable(key.span, error)
             continue
         found[key.text] = declared
-    return Properties(found)
+    return Properties(found, event)
 
 
 def _property(name: str, node: Node, report: Report) -> DeclaredProperty:
@@ -195,3 +231,7 @@ def _property(name: str, node: Node, report: Report) -> DeclaredProperty:
             report.unreadable(path_node.span, error)
     type_ = type_of(type_node, f"the type of {quoted(name)}", report) if type_node is not None else None
     return DeclaredProperty(path, type_)
+
+
+def _begins(keys: tuple[str, ...], with_: tuple[str, ...]) -> bool:
+    return keys[: len(with_)] == with_

@@ -25,6 +25,7 @@ from opportune.audiences.schema import (
 )
 from opportune.audiences.yaml_tree import Node, SequenceNode
 from opportune.features.calendar import DAY_MS, DAYS
+from opportune.features.positions import LATITUDES, LONGITUDES
 
 STEP_KEYS = ("event", "where")
 STEPS_MAX = 16
@@ -159,6 +160,10 @@ class PatternReader:
         radius, leave = self._meters(fields, "radius"), self._meters(fields, "leave")
         fresh = self._duration(fields, "fresh")
         step = self._aggregates.step(fields)
+        named = fields.get("event")
+        if named is not None and step is not None:
+            for what, names in (("the latitude", LATITUDES), ("the longitude", LONGITUDES)):
+                self._aggregates.warn_without(step.model.name, named.span, what, names)
         if lat is None or lon is None or radius is None or step is None or fresh in (None, -1):
             return None
         if "leave" in fields and leave is None:

@@ -1,6 +1,6 @@
 """A real Apache Kafka on this machine: one node in KRaft mode, for tests, bench/ and trying things out.
 
-``python -m tests.kafka.broker`` prints its bootstrap address and runs until SIGTERM or Ctrl-C.
+``python -m tests.kafka.broker [--port 9092]`` prints its bootstrap address and runs until SIGTERM or Ctrl-C.
 
 Owns: the broker's process, ports and directory. A port and the data outlive ``stop`` and ``start``, so that clients see
 a broker that went away and came back.
@@ -77,10 +77,18 @@ class Broker:
         directory: for its data and its log; made, and removed by ``close``, where None.
         settings: broker properties that replace or add to those of ``_properties``.
         heap_mb: the JVM's heap.
+        port: to listen on; one that is free where None.
+
+    Raises:
+        RuntimeError: something else listens on ``port``.
     """
 
     def __init__(
-        self, directory: Path | None = None, settings: Mapping[str, str] | None = None, heap_mb: int = 512
+        self,
+        directory: Path | None = None,
+        settings: Mapping[str, str] | None = None,
+        heap_mb: int = 512,
+        port: int | None = None,
     ) -> None:
         self._jars = jars()
         self._temporary = directory is None
@@ -89,6 +97,9 @@ class Broker:
         self._heap_mb = heap_mb
         self._process: subprocess.Popen[bytes] | None = None
         self.port, controller_port = _free_ports(2)
+        if port is not None:
+            _require_free(port)
+            self.port = port
         self._write_properties(controller_port, settings or {})
 
     @property
@@ -221,10 +232,13 @@ class Broker:
 
 @contextlib.contextmanager
 def running_broker(
-    directory: Path | None = None, settings: Mapping[str, str] | None = None, heap_mb: int = 512
+    directory: Path | None = None,
+    settings: Mapping[str, str] | None = None,
+    heap_mb: int = 512,
+    port: int | None = None,
 ) -> Iterator[Broker]:
     """A started ``Broker`` that is closed at the end of the block. Arguments as ``Broker`` has them."""
-    broker = Broker(directory, settings, heap_mb)
+    broker = Broker(directory, settings, heap_mb, port)
     try:
         broker.start()
         yield broker
@@ -246,16 +260,27 @@ def _free_ports(count: int) -> list[int]:
     raise RuntimeError("no free port between 20000 and 32000")
 
 
+def _require_free(port: int) -> None:
+    with socket.socket() as candidate:
+        # As Kafka does, so that connections of a broker that has just ended are no obstacle.
+        candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            candidate.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise RuntimeError(f"port {port} cannot be used ({error.strerror}): name another, or none") from error
+
+
 def main() -> None:
     """Runs a broker until SIGTERM or SIGINT; the first line of standard output is its bootstrap address."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--directory", type=Path, help="where its data stays; removed at the end if not given")
     parser.add_argument("--heap-mb", type=int, default=512)
+    parser.add_argument("--port", type=int, help="to listen on, on 127.0.0.1; one that is free if not given")
     arguments = parser.parse_args()
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
-    with running_broker(arguments.directory, heap_mb=arguments.heap_mb) as broker:
+    with running_broker(arguments.directory, heap_mb=arguments.heap_mb, port=arguments.port) as broker:
         sys.stdout.write(f"{broker.bootstrap_servers}\n")
         sys.stdout.flush()
         ended.wait()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -57,3 +58,19 @@ def test_the_broker_ends_with_its_owner(end: Callable[[subprocess.Popen[bytes]],
         owner.wait(30)
     _, alive = psutil.wait_procs(family, timeout=30)
     assert alive == []
+
+
+@pytest.mark.usefixtures("own_kafka")  # skips where there is no Kafka
+def test_a_port_may_be_named() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        taken.listen()
+        with pytest.raises(RuntimeError, match=f"port {port} cannot be used"):
+            Broker(port=port)
+    command = [sys.executable, "-m", "tests.kafka.broker", "--heap-mb", "256", "--port", str(port)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as owner:
+        assert owner.stdout is not None
+        assert owner.stdout.readline().decode().strip() == f"127.0.0.1:{port}"
+        owner.terminate()
+        owner.wait(30)

@@ -34,6 +34,7 @@ class Order:
         self.had: dict[bytes, set[str]] = {}
         self.events: dict[bytes, list[int]] = {}
         self.applied: set[int] = set()
+        self.turns: dict[str, int] = {}
         self.opposed: set[tuple[bytes, str]] = set()
 
     def event(self, number: int, texts: Sequence[str]) -> None:
@@ -87,6 +88,10 @@ class Order:
 
     def _granted(self, letter: Any) -> None:
         text, claimer = letter.text, self.now(letter.to)
+        if letter.turn < self.turns.get(text, 0):
+            # Sent on to who its claimer has become part of, after the identifier has changed hands.
+            return
+        self.turns[text] = letter.turn
         if text not in self.whose:
             assert self.limits.allows(self.has[claimer] | {text}), "attached beyond a limit"
             self._belongs(text, claimer)

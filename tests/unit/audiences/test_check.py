@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.audiences.projects import audience_problems, problems
+from tests.unit.audiences.projects import audience_problems, loaded, problems
 
 
 def of(*audiences: tuple[str, str]) -> str:
@@ -61,9 +61,80 @@ def test_an_undeclared_event_where_events_are_declared(tmp_path: Path) -> None:
     assert audience_problems(tmp_path, text, **{"events.yml": ""}) == []
 
 
-def test_a_misspelt_property(tmp_path: Path) -> None:
-    (found,) = audience_problems(tmp_path, of(("a", "{event: Order Completed, where: {totl: 3}}")))
-    assert found == "1:52 warning: the event declares no property `totl`"
+SHOP = """\
+Order Completed: {properties: {total: number, cart_id: string, sku: string, cart: {path: basket}}}
+Moved: {properties: {lat: number, lng: number}}
+Bare: {}
+"""
+
+
+@pytest.mark.parametrize(
+    ("when", "misspelt", "hint"),
+    [
+        ("{event: Order Completed, where: {totl: 3}}", "totl", "did you mean `total`?"),
+        ("{event: Order Completed, where: {weight: 3}}", "weight", "declare it in events.yml"),
+        ("{event: Order Completed, where: {properties.totl: 3}}", "properties.totl", "did you mean `total`?"),
+        ("{event: Order Completed, where: {total.net: 3}}", "total.net", "did you mean `total`?"),
+        ("{event: Order Completed, sum: totl, is: 3}", "totl", "did you mean `total`?"),
+        ("{event: Order Completed, distinct: skuu, is: 3}", "skuu", "did you mean `sku`?"),
+        ("{event: Order Completed, last: xyz, is: a}", "xyz", "declare it in events.yml"),
+        (
+            "{sequence: [{event: Order Completed}, {event: Bare}], by: cartid, within: 1 day}",
+            "cartid",
+            "did you mean `cart_id`?",
+        ),
+        (
+            "{sequence: [{event: Order Completed, where: {totl: 3}}, {event: Bare}], within: 1 day}",
+            "totl",
+            "did you mean `total`?",
+        ),
+        (
+            "{absent: {event: Bare}, after: {event: Order Completed}, for: 1 hour, by: cartid, within: 1 day}",
+            "cartid",
+            "did you mean `cart_id`?",
+        ),
+    ],
+)
+def test_a_property_that_its_event_does_not_declare(tmp_path: Path, when: str, misspelt: str, hint: str) -> None:
+    (found,) = loaded(tmp_path, {"events.yml": SHOP, "audiences/a.yml": of(("a", when))})[1]
+    assert found.message == f"the event `Order Completed` declares no property `{misspelt}`"
+    assert (found.severity, found.hint) == ("warning", hint)
+
+
+def test_properties_of_traits_and_of_models_are_looked_for_too(tmp_path: Path) -> None:
+    files: dict[str, str | bytes] = {
+        "events.yml": SHOP + "Big: {name: Order, where: {totl: 3}, properties: {total: number}}\n",
+        "traits/a.yml": "{name: spent, event: Order Completed, sum: totl}\n",
+        "audiences/a.yml": of(("a", "{trait: spent, is: 3}")),
+    }
+    assert problems(tmp_path, files) == [
+        "events.yml:4:28 warning: the event `Big` declares no property `totl`",
+        "traits/a.yml:1:44 warning: the event `Order Completed` declares no property `totl`",
+    ]
+
+
+def test_a_position_is_looked_for(tmp_path: Path) -> None:
+    near = "{near: {lat: 1, lon: 2}, radius: 1 km, fresh: 1 hour, event: %s}"
+    files: dict[str, str | bytes] = {"events.yml": SHOP, "audiences/a.yml": of(("a", near % "Order Completed"))}
+    assert [found.split(": ", 1)[1] for found in problems(tmp_path, files)] == [
+        "the event `Order Completed` declares no property `lat` or `latitude`",
+        "the event `Order Completed` declares no property `lon` or `lng` or `longitude`",
+    ]
+    assert problems(tmp_path, {"audiences/a.yml": of(("a", near % "Moved"))}) == []
+
+
+@pytest.mark.parametrize(
+    "when",
+    [
+        "{event: Order Completed, where: {basket: 1, basket.weight: 2, context.page.url: x}}",
+        "{event: Order Completed, where: {properties.total: 3}}",
+        "{event: Bare, sum: anything, is: 3}",
+        "{event: Bare, where: {anything: 3}}",
+    ],
+)
+def test_what_may_well_be_there(tmp_path: Path, when: str) -> None:
+    found = problems(tmp_path, {"events.yml": SHOP, "audiences/a.yml": of(("a", when))})
+    assert found == []
 
 
 RETENTION = "name: shop\ntopics: {retention: 7 days}\n"

@@ -6,14 +6,16 @@ import re
 import textwrap
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from opportune.audiences.durations import duration_ms
 from opportune.audiences.predicate_reader import OPERATORS
 from opportune.settings import Settings
+from tests.conftest import ROOT
 from tests.unit.audiences.projects import problems
 
-PAGE = (Path(__file__).resolve().parents[3] / "docs" / "language.md").read_text()
+PAGE = (ROOT / "docs" / "language.md").read_text()
 EXAMPLES = re.findall(r"^```yaml\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
 TABLES = "tables: {customers: {source: c.csv, key: user_id, columns: {plan: string}}}\n"
 LOYAL = "name: loyal\nwhen: {trait: x, is: y}\n"
@@ -59,6 +61,8 @@ def test_its_defaults_are_those_of_the_settings() -> None:
     assert duration_ms(rows["clock.mark"]) == settings.clock.mark_ms
     assert duration_ms(rows["clock.skew"]) == settings.clock.skew_ms
     assert duration_ms(rows["dedupe.period"]) == settings.dedupe.period_ms
+    assert duration_ms(rows["erasure.remember"]) == settings.erasure.remember_ms
+    assert duration_ms(rows["topics.mailbox_retention"]) == settings.topics.mailbox_retention_ms
     assert duration_ms(rows["topics.retention"]) == settings.topics.retention_ms
     assert duration_ms(rows["topics.watch"]) == settings.topics.watch_ms
     assert duration_ms(rows["epoch"]) == settings.epoch_ms
@@ -69,3 +73,30 @@ def test_its_defaults_are_those_of_the_settings() -> None:
     assert numbers["topics.partitions"] == settings.topics.partitions
     assert numbers["state.shards"] == settings.state.shards
     assert numbers["event_bytes_max"] == settings.event_bytes_max
+
+
+def _keys_of_the_schema() -> set[str]:
+    """The keys of opportune.yml as the schema has them, with a point between a section and its key."""
+    properties = msgspec.json.decode((ROOT / "opportune" / "schemas" / "opportune.json").read_bytes())["properties"]
+    found = set()
+    for name, schema in properties.items():
+        forms = schema.get("anyOf") or schema.get("oneOf") or [schema]
+        mappings = [each for each in forms if "properties" in each]
+        found |= {f"{name}.{key}" for each in mappings for key in each["properties"]}
+        if len(mappings) < len(forms):
+            found.add(name)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("page", "heading"), [("language.md", "## Settings\n"), ("operations.md", "## Settings: opportune.yml\n")]
+)
+def test_the_settings_of_a_page_are_those_of_the_schema(page: str, heading: str) -> None:
+    section = (ROOT / "docs" / page).read_text().split(heading)[1].split("\n## ")[0]
+    found: set[str] = set()
+    for row in re.findall(r"^\| (`[^|]+) \|", section, re.MULTILINE):
+        first = ""
+        for name in re.findall(r"`([a-z_.]+)`", row):
+            first = name if not name.startswith(".") else first
+            found.add(name if not name.startswith(".") else first.split(".")[0] + name)
+    assert found == _keys_of_the_schema()
