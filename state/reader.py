@@ -133,8 +133,8 @@ class ShardReader:
 def _written(directory: Path) -> frozenset[tuple[str, int]]:
     """The logs and manifests of a shard, with their bytes; one that is removed in this moment is gone.
 
-    Never the same again once something was written. Every write is appended to the log before it returns (the writer flushes
-    its logs itself nowhere), so the log is longer, or there is a new one. Room that is allocated ahead does not count into a
+    Never the same again once something was written. Every write is appended to the log before it returns (``manual_wal_flush``
+    is off, the default), so the log is longer, or there is a new one. Room that is allocated ahead does not count into a
     file's bytes (FALLOC_FL_KEEP_SIZE), and no file is mapped for writing. A log is not used again (``recycle_log_file_num``
     is 0, the default; state.rocks must leave it so), and numbers rise: a name with so many bytes has one content. A log goes
     only after what is in it was noted in the manifest, which is then longer, or a new one: also a log that came and went
