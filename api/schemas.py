@@ -48,7 +48,11 @@ class ProfileAnswer(BaseModel):
     warming: list[WarmingAnswer] | None = None
     traits: dict[str, Any] | None = None
     computed_traits: dict[str, Any] | None = None
-    attributes: dict[str, Any] | None = None
+    attributes: dict[str, Any] | None = Field(
+        None,
+        description="warehouse columns by table.column; timestamps are ISO 8601",
+        examples=[{"customers.plan": "free", "customers.customer_since": "2021-02-27T00:00:00.000Z"}],
+    )
     approximate: list[str] | None = Field(
         None, description="audiences that look at more events of this person than are kept one by one"
     )

@@ -7,7 +7,10 @@ Not here: the application (api.app), what may be listened on (opportune.cli.serv
 
 from __future__ import annotations
 
+import errno
+import logging
 import resource
+import signal
 import socket
 from collections.abc import Callable
 from types import FrameType
@@ -16,6 +19,9 @@ import uvicorn
 from fastapi import FastAPI
 
 from api.transport import JoiningProtocol
+from opportune.errors import ConfigurationError
+
+log = logging.getLogger(__name__)
 
 BACKLOG = 2_048
 """Clients open many connections at once; a short queue stalls them for a second."""
@@ -27,37 +33,33 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._on_stop = on_stop
 
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - as it is called
         """A signal."""
         self._on_stop()
-        super().handle_exit(sig, frame)
+        # Not the library's own: that raises the signal anew when all is done, so that an end as asked looks like a failure.
+        self.force_exit = self.should_exit and sig == signal.SIGINT
+        self.should_exit = True
 
 
 def serve_http(
     app: FastAPI,
-    host: str,
-    port: int,
+    sockets: list[socket.socket],
     log_level: str,
     on_stop: Callable[[], None],
-    sockets: list[socket.socket] | None = None,
 ) -> bool:
     """Serves until SIGTERM or Ctrl-C.
 
     Args:
         app: the application.
-        host: to listen on.
-        port: 0 takes a free one.
+        sockets: that listen already (``listening``).
         log_level: in lower case.
         on_stop: called in a signal handler when the end is asked for.
-        sockets: that listen already; None: it makes its own.
 
     Returns:
         Whether it has served at all.
     """
     config = uvicorn.Config(
         app,
-        host=host,
-        port=port,
         loop="uvloop",
         http=JoiningProtocol,
         backlog=BACKLOG,
@@ -70,6 +72,43 @@ def serve_http(
     server = _Server(config, on_stop)
     server.run(sockets)
     return bool(server.started)
+
+
+def listening(host: str, port: int) -> list[socket.socket]:
+    """Sockets that listen on all addresses of a host.
+
+    Args:
+        host: a name or an address.
+        port: 0 takes a free one.
+
+    Raises:
+        ConfigurationError: it cannot be listened on.
+    """
+    made: list[socket.socket] = []
+    try:
+        for family, kind, protocol, _, address in dict.fromkeys(
+            socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        ):
+            one = socket.socket(family, kind, protocol)
+            made.append(one)
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            one.bind(address)
+            one.listen(BACKLOG)
+    except OSError as error:
+        for one in made:
+            one.close()
+        if error.errno == errno.EADDRINUSE:
+            raise ConfigurationError(
+                f"port {port} of {host} is taken by another process: end that, or take another one with --port."
+            ) from error
+        raise ConfigurationError(
+            f"{host} cannot be listened on with port {port} ({error.strerror}): see --host and --port."
+        ) from error
+    for one in made:
+        log.info("listening on %s, port %d", *one.getsockname()[:2])
+    return made
 
 
 def _take_room() -> None:

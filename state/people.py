@@ -21,6 +21,7 @@ from opportune.audiences.renewal import has_state, renewals, renumbered
 from opportune.compiled import Compiled
 from opportune.decode import decode_traits
 from opportune.errors import ReadRefused
+from opportune.event import iso_text
 from opportune.profile import FROZEN, NEVER, Change, Profile, advance
 from state.keys import (
     PROFILE_BYTES,
@@ -60,7 +61,7 @@ class Person(msgspec.Struct, frozen=True):
         memberships: in order of audience, without those of ``warming``.
         warming: audiences that have not seen enough yet, with the instant up to which they have not (``NEVER``: no time ends it).
         traits: those that some condition reads.
-        attributes: the warehouse columns that some condition reads, by ``table.column``.
+        attributes: the warehouse columns that some condition reads, by ``table.column``; timestamps as ISO 8601.
         version: of the last membership change that the job has made.
         frozen: the profile is on its way into another one; what came since ``as_of_ms`` waits for it there.
         approximate: the audiences that a feature beyond its exact bound takes part in, whether the person is in or not.
@@ -276,7 +277,9 @@ class People:
     def _attributes(self, profile: Profile) -> dict[str, Any]:
         rows: Sequence[Any] = [profile.row] if len(self.tables) == 1 else profile.row or ()
         return {
-            f"{table.name}.{column}": value
+            f"{table.name}.{column}": iso_text(value)
+            if table.types[column] == "timestamp" and value is not None
+            else value
             for table, row in zip(self.tables, rows, strict=True)
             if row is not None
             for column, value in zip(table.columns, row, strict=True)

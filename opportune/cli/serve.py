@@ -62,7 +62,7 @@ def serve(
     from api.changes.service import Changes
     from api.collector.producer import EventProducer
     from api.keys import KEY_FILE, Keyring
-    from api.server import serve_http
+    from api.server import listening, serve_http
     from api.settings import ServeSettings
     from api.shards import Shards
     from flows.erasure_log import ErasureLog
@@ -95,8 +95,8 @@ def serve(
         erasures = ErasureLog(project.settings, wall_clock_ms)
     app = make_app(settings, keyring, producer, shards, changes=changes, erasures=erasures)
     on_stop = changes.stop_readers if changes is not None else lambda: None
-    sockets = None if descriptor is None else [socket.socket(fileno=descriptor)]
-    if not serve_http(app, host, port, log_level.lower(), on_stop, sockets):
+    sockets = listening(host, port) if descriptor is None else [socket.socket(fileno=descriptor)]
+    if not serve_http(app, sockets, log_level.lower(), on_stop):
         sys.exit(1)
 
 

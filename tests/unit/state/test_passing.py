@@ -158,3 +158,18 @@ def test_lists_wait_until_everybody_was_switched(tmp_path: Path) -> None:
     for shard in held:
         with pytest.raises(ReadRefused, match="warehouse tables"):
             world.people(shard).corrected(world.stores[shard], DAY_0 + 1)
+
+
+def test_a_timestamp_is_told_as_a_text(tmp_path: Path) -> None:
+    table = Table("customers", "customers.csv", "user_id", columns={"since": "timestamp"})
+    asked = AttributeCondition("customers", "since", predicate(exists=True))
+    known = project({"known": asked}, tables={"customers": table})
+    (tmp_path / "customers.csv").write_text("user_id,since\nann,2021-02-27T00:00:00Z\nbob,\n")
+    tables, store = warehouse(known, tmp_path), MemoryStore()
+    loop = Loop(known, 1, lambda _: store, tables, began_ms=DAY_0)
+    people = People(loop.compiled, tables)
+    told = {name: people.find(store, profile_id("user_id", name), DAY_0 + 1) for name in ("ann", "bob")}
+    assert {name: person.attributes["customers.since"] for name, person in told.items() if person is not None} == {
+        "ann": "2021-02-27T00:00:00.000Z",
+        "bob": None,
+    }
