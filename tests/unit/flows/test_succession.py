@@ -295,7 +295,9 @@ def test_nothing_of_what_is_gone_stays_in_the_store() -> None:
     keys = [key for store in world.stores for key, _ in store.scan("profiles")]
     owner = profile_id("user_id", "u1")
     history = owner + U16(HISTORY)
-    assert keys == [owner, owner + b"\0\1", history], "head, the group of what stays, and which event brought the identifier"
+    assert keys == [owner, owner + b"\0\1", history], (
+        "head, the group of what stays, and which event brought the identifier"
+    )
 
 
 def test_a_reader_says_of_people_what_the_job_will_make_of_them() -> None:
