@@ -268,7 +268,8 @@ class Refresher:
                 verify(self.shelf.path(version), manifest)
             except (StateError, OSError):
                 continue
-            return manifest
+            # As Shelf.newest has it: a version that lies here waits no more, whatever its manifest says of before.
+            return msgspec.structs.replace(manifest, held="")
         return None
 
     def _holds(self, before: Manifest) -> bool:
