@@ -125,6 +125,17 @@ class ShardStep(StatefulBatchLogic[tuple[int, Batch], list[OutboxMessage], dict[
             raise
         return ([messages] if messages else []), False
 
+    def on_eof(self) -> tuple[list[list[OutboxMessage]], bool]:
+        """The process stops as asked: mail waits for no more, so that nothing is sent again by the next start."""
+        if self._shard is None:
+            return [], False
+        try:
+            messages = self._job.actors[self._shard].hand_over.release()
+        except BaseException as error:
+            self._job.failed(error)
+            raise
+        return ([messages] if messages else []), False
+
     def notify_at(self) -> datetime | None:
         """Soon, while there is more to do; not at once, for the engine would come back before it reads what has arrived."""
         if self._shard is None:

@@ -63,9 +63,14 @@ class HandOver:
             self._held += mail
         if not self._held or time_ms - self._since < self._pace_ms:
             return messages
-        self._store.sync()
+        return [*messages, *self.release()]
+
+    def release(self) -> list[OutboxMessage]:
+        """All mail that waits goes out now: the shard stops, or it has waited long enough."""
+        if self._held:
+            self._store.sync()
         released, self._held = self._held, []
-        return [*messages, *released]
+        return released
 
     def seal(self) -> int:
         """At a snapshot, with everything synced: what was handed on belongs to its epoch; waiting mail goes out next.

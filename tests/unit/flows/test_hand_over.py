@@ -70,6 +70,14 @@ def test_mail_that_waits_is_not_sealed_and_goes_out_after_the_snapshot() -> None
     assert one.snapshot()["outbox"] == 1
 
 
+def test_a_shard_that_stops_sends_what_waits_and_seals_it() -> None:
+    one = answering(MemoryStore())
+    assert asked(one, 100, 0) == []
+    assert len(one.hand_over.release()) == 1
+    assert one.snapshot()["outbox"] == 1
+    assert one.apply(Batch(200, [], [])) == []
+
+
 def test_mail_that_waited_when_the_process_died_is_sent_by_the_next() -> None:
     store = MemoryStore()
     assert asked(answering(store), 100, 0) == []
