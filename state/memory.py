@@ -77,12 +77,12 @@ class _Family:
 
 
 class MemoryBatch:
-    """See ``state.store.Batch``."""
+    """See ``state.store.Batch``; families are whatever the store that takes it says that they are."""
 
     __slots__ = ("changes",)
 
     def __init__(self) -> None:
-        self.changes: list[tuple[_Family, bytes, bytes | None, bytes | None]] | None = []
+        self.changes: list[tuple[Any, bytes, bytes | None, bytes | None]] | None = []
 
     def put(self, key: bytes, value: bytes, column_family: Any = None) -> None:
         """See ``Batch.put``."""

@@ -10,32 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from heapq import merge
 from operator import itemgetter
-from typing import Any
 
+from state.memory import MemoryBatch
 from state.store import FAMILIES, Batch, Store
 
 KEY = itemgetter(0)
-
-
-class _Written:
-    """See ``state.store.Batch``."""
-
-    __slots__ = ("changes",)
-
-    def __init__(self) -> None:
-        self.changes: list[tuple[str, bytes, bytes | None, bytes | None]] | None = []
-
-    def put(self, key: bytes, value: bytes, column_family: Any = None) -> None:
-        """See ``Batch.put``."""
-        self.changes.append((column_family, key, value, None))  # type: ignore[union-attr]  # None: written, a bug
-
-    def delete(self, key: bytes, column_family: Any = None) -> None:
-        """See ``Batch.delete``."""
-        self.changes.append((column_family, key, None, None))  # type: ignore[union-attr]  # None: written, a bug
-
-    def delete_range(self, begin: bytes, end: bytes, column_family: Any = None) -> None:
-        """See ``Batch.delete_range``."""
-        self.changes.append((column_family, begin, None, end))  # type: ignore[union-attr]  # None: written, a bug
 
 
 class Overlay:
@@ -56,11 +35,11 @@ class Overlay:
 
     def batch(self) -> Batch:
         """See ``Store.batch``."""
-        return _Written()
+        return MemoryBatch()
 
     def write(self, batch: Batch) -> None:
         """See ``Store.write``."""
-        assert isinstance(batch, _Written)
+        assert isinstance(batch, MemoryBatch)
         changes, batch.changes = batch.changes, None
         assert changes is not None, "a batch was written twice"
         for name, key, value, end in changes:
