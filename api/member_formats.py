@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import csv
 import io
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
@@ -107,17 +108,21 @@ class _Sink(io.RawIOBase):
         return b"".join(parts)
 
 
-class Arrow:
-    """Arrow's IPC stream."""
+class _Columns(ABC):
+    """What is written by a writer of Arrow's record batches."""
 
     def __init__(self, columns: Sequence[str]) -> None:
         self._schema = schema_of(columns)
         self._sink = _Sink()
         self._writer: Any = None
 
+    @abstractmethod
+    def writer(self, file: pa.PythonFile) -> Any:
+        """What writes into a file."""
+
     def begin(self) -> bytes:
-        """The schema."""
-        self._writer = pa.ipc.new_stream(pa.PythonFile(self._sink, mode="w"), self._schema)
+        """What stands before the rows."""
+        self._writer = self.writer(pa.PythonFile(self._sink, mode="w"))
         return self._sink.fetch()
 
     def rows(self, part: Slice) -> bytes:
@@ -126,33 +131,25 @@ class Arrow:
         return self._sink.fetch()
 
     def end(self) -> bytes:
-        """The mark of the end."""
+        """What stands behind them."""
         self._writer.close()
         return self._sink.fetch()
 
 
-class Parquet:
+class Arrow(_Columns):
+    """Arrow's IPC stream."""
+
+    def writer(self, file: pa.PythonFile) -> Any:
+        """See ``_Columns.writer``."""
+        return pa.ipc.new_stream(file, self._schema)
+
+
+class Parquet(_Columns):
     """Parquet, a row group a piece."""
 
-    def __init__(self, columns: Sequence[str]) -> None:
-        self._schema = schema_of(columns)
-        self._sink = _Sink()
-        self._writer: Any = None
-
-    def begin(self) -> bytes:
-        """The mark of the beginning."""
-        self._writer = pa.parquet.ParquetWriter(pa.PythonFile(self._sink, mode="w"), self._schema)
-        return self._sink.fetch()
-
-    def rows(self, part: Slice) -> bytes:
-        """A row group."""
-        self._writer.write_batch(batch_of(part, self._schema))
-        return self._sink.fetch()
-
-    def end(self) -> bytes:
-        """The foot."""
-        self._writer.close()
-        return self._sink.fetch()
+    def writer(self, file: pa.PythonFile) -> Any:
+        """See ``_Columns.writer``."""
+        return pa.parquet.ParquetWriter(file, self._schema)
 
 
 FORMATS: dict[str, tuple[type[Ndjson] | type[Csv] | type[Arrow] | type[Parquet], int]] = {
