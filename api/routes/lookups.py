@@ -111,6 +111,14 @@ def lookup_routes(shards: Shards, access: Access, counters: Counters) -> APIRout
         wanted = as_fresh(min_freshness_ms, min_position, min_version, shards.count)
         return written(one_membership(shards, *await look_up(identifier, wanted, (audience,)), audience))
 
+    _many(router, shards, access, counters)
+    return router
+
+
+def _many(router: APIRouter, shards: Shards, access: Access, counters: Counters) -> None:
+    """The route of many people at once."""
+    identity = shards.compiled.project.identity
+
     @router.post("/v1/lookups", response_model=LookupsAnswer)
     async def lookups(
         request: Request,
@@ -138,8 +146,6 @@ def lookup_routes(shards: Shards, access: Access, counters: Counters) -> APIRout
             counters.add("opportune_lookups_total", outcome="found" if found.person else "unknown")
             results.append(one)
         return written({"results": results})
-
-    return router
 
 
 def split(settings: IdentitySettings, identifier: str) -> tuple[str, str]:
