@@ -1,6 +1,6 @@
-"""What a job says of itself when it starts: fingerprints, and the decision ``started``.
+"""What decides where events go, and what a job says of it when it starts: fingerprints, and the decision ``started``.
 
-Owns: both. Not here: the layout of decisions (flows.control), whether a state fits (state.shard_identity).
+Owns: these, and joining a router to its shards. Not here: the layout of decisions (flows.control), whether a state fits (state.shard_identity).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from opportune.clock import wall_clock_ms
 from opportune.compiled import Compiled
 from opportune.event import iso_text
 from opportune.project import Project
+from opportune.router import Router
 from state.shard_identity import Expected, Identity
 
 
@@ -25,6 +26,15 @@ def expected(project: Project, plan: Plan, shard: int) -> Expected:
     """What a shard's directory has to be."""
     identity = Identity(project=project.name, shard=shard, shards=project.settings.state.shards)
     return Expected(identity, plan.fingerprint.encode(), routing(project).encode())
+
+
+def router_of(compiled: Compiled, actors: list[Actor]) -> Router:
+    """Routes the events of shards, and asks again whose an identifier is when they say that it was lost or forgotten."""
+    router = Router(compiled, len(actors))
+    for actor in actors:
+        actor.graph.forgetting.on_forgotten = router.people.forget
+        actor.on_lost = router.people.disown
+    return router
 
 
 def started(compiled: Compiled, actors: list[Actor]) -> Started:

@@ -41,7 +41,7 @@ from flows.mailbox_trim import trims_of
 from flows.metrics import Metrics, StatusFile
 from flows.refresh import put_in_force
 from flows.refresher import TableRefreshes
-from flows.routing import expected, started
+from flows.routing import expected, router_of, started
 from flows.sinks import MembershipSink, shard_of_key
 from flows.snapshots import DIRECTORY, TableSnapshots
 from flows.stop import Stop
@@ -57,7 +57,6 @@ from opportune.clock import monotonic_ms, wall_clock_ms
 from opportune.compiled import Compiled
 from opportune.errors import OpportuneError
 from opportune.project import Project
-from opportune.router import Router
 from opportune.settings import Kafka
 from state.rocks import RocksStore, shared_memory
 from state.shard_identity import open_shard
@@ -320,10 +319,7 @@ class Worker:
         mail = [one for one in inputs if one not in events]
         quarantined = frozenset((one.topic, one.partition, one.offset) for one in mode.quarantined)
         shards = settings.state.shards
-        router, mailbox = Router(compiled, shards), topics.mailbox.name
-        for actor in actors:
-            actor.graph.forgetting.on_forgotten = router.people.forget
-            actor.on_lost = router.people.disown
+        router, mailbox = router_of(compiled, actors), topics.mailbox.name
         hub = Hub(consumer, post, events, mail, mailbox, router, shards, log_time, quarantined, wall_clock_ms)
         watchdog = Watchdog(settings.watchdog_ms)
         watch, trims = None, []
