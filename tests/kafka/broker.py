@@ -132,7 +132,8 @@ class Broker:
             if not self.is_running() or time.monotonic() > deadline:
                 self.stop()
                 raise RuntimeError(f"Kafka did not start:\n{self._log.read_text(errors='replace')[-3000:]}")
-            time.sleep(0.1)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(0.1)
 
     def stop(self, *, kill: bool = True) -> None:
         """Ends the process and waits for its end; data and port are kept. Does nothing when it does not run.

@@ -172,7 +172,7 @@ def test_a_state_made_anew_refuses_what_was_forgotten() -> None:
     shop.forget(5, "anonymous_id:d1")
     shop.seen(6, "ann")
     anew = Shop()
-    decided = [Decided(decode_decision(value), at, DAY_0 + 5) for at, value in enumerate(shop.loop.control)]  # type: ignore[arg-type]
+    decided = [Decided(decode_decision(value), at, DAY_0 + 5) for at, value in enumerate(shop.loop.control)]  # type: ignore[arg-type]  # requests alone
     for actor in anew.loop.actors:
         actor.graph.forgetting.recall(decided)
     anew.seen(1, "ann", "d1")
