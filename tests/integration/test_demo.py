@@ -27,6 +27,7 @@ import pytest
 from confluent_kafka.admin import AdminClient
 
 from api.keys import KEY_FILE, make_key, write_keys
+from flows import exit_codes
 from tests.kafka.broker import Kafka
 
 ROOT = Path(__file__).parents[2]
@@ -288,7 +289,7 @@ def test_a_real_broker_is_used_under_a_prefix_and_left_as_it_was(world: World, k
 
 def test_a_broker_that_is_not_there_is_told_at_once(world: World) -> None:
     done = world.run("examples/shop", "--bootstrap-servers", "127.0.0.1:1", "--seconds", "4")
-    assert done.returncode == 70
+    assert done.returncode == exit_codes.TRANSIENT
     assert "cannot reach the Kafka broker at 127.0.0.1:1" in done.stderr
     assert world.processes() == []
     assert world.files() == []
