@@ -24,6 +24,7 @@ from flows.identity.letters import LETTERS, Grants, decode
 from flows.in_force import in_force
 from flows.loop import LocalSnapshots, local_topic_id
 from flows.mail import LOCAL_TOPICS, Piece, decode_piece
+from flows.mail_time import MailTime
 from flows.refresh import put_in_force
 from flows.replay_changes import decode_change
 from flows.succession import compiled_for
@@ -46,6 +47,7 @@ TOPIC_ID = local_topic_id(TOPIC)
 
 
 CHECKPOINTS_MAX = 4
+IDLE_MS = 1 << 60
 
 
 class Checkpoint(NamedTuple):
@@ -106,6 +108,7 @@ class World:
         for shard in range(shards):
             self.actors.append(self._actor(shard))
         self.erasures = Erasures(self.actors)
+        self.mail_time = MailTime(self.actors, IDLE_MS, lambda: 0)
 
     def _actor(self, shard: int) -> Actor:
         known = in_force(self.stores[shard]).versions
@@ -178,6 +181,16 @@ class World:
             self.take(actor, actor.apply(Batch(until_ms, [], [])))
             while actor.overdue:
                 self.take(actor, actor.sweep())
+
+    def tick(self, shard: int, clock_ms: int) -> None:
+        """A shard's time goes on as far as it has read and mail allows; partitions that are read to their end count as the clock."""
+        actor, read_ms = self.actors[shard], clock_ms
+        for partition, records in enumerate(self.log):
+            first = (actor.positions.get(TOPIC_ID, partition) or (0, 0))[0]
+            if first < len(records):
+                read_ms = min(read_ms, records[first][1])
+        time_ms = min(read_ms, self.mail_time.now())
+        self.take(actor, actor.apply(Batch(time_ms, [], [], read_ms=read_ms)))
 
     def settle(self) -> None:
         """All mail is delivered, and all that comes of it."""
@@ -301,6 +314,7 @@ class World:
         self.channels[shard] = {}
         self.routers[shard] = Router(self.compiled, self.shards)
         actor = self.actors[shard] = self._actor(shard)
+        self.mail_time = MailTime(self.actors, IDLE_MS, lambda: 0)
         while actor.hand_over.resending:
             self.take(actor, actor.hand_over.resend())
 
