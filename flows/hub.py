@@ -19,6 +19,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from flows.batch import Batch, Mail, Span
 from flows.inputs import Input
 from flows.log_time import LogTime
+from flows.mail_time import MailTime
 from opportune.clock import Clock, monotonic_ms
 from opportune.decode import Event
 from opportune.errors import RejectedEvent, StateError
@@ -63,7 +64,7 @@ class Hub:
         log_time: judges the marks.
         quarantined: records that go to the dead letters unread, as (topic, partition, offset).
         clock: the wall clock.
-        mail_time: up to when all mail has arrived, milliseconds (flows.mail_time).
+        mail_time: up to when all mail has arrived: the shards' time waits for it.
 
     Attributes:
         records: records of events read.
@@ -82,7 +83,7 @@ class Hub:
         quarantined: frozenset[tuple[str, int, int]],
         clock: Clock,
         *,
-        mail_time: Clock,
+        mail_time: MailTime,
     ) -> None:
         self.consumer = consumer
         self.post_consumer = post
@@ -238,7 +239,7 @@ class Hub:
     def batches(self) -> list[tuple[int, Batch]]:
         """What was gathered, by shard; empty where there is nothing to say."""
         read_ms = self.log_time.now()
-        time_ms = min(read_ms, self.mail_time())
+        time_ms = min(read_ms, self.mail_time.now())
         if not self.spans and time_ms <= self.told_ms and read_ms <= self.read_ms:
             return []
         self.told_ms, self.read_ms = max(time_ms, self.told_ms), max(read_ms, self.read_ms)

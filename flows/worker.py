@@ -321,7 +321,7 @@ class Worker:
         quarantined = frozenset((one.topic, one.partition, one.offset) for one in mode.quarantined)
         shards = settings.state.shards
         router, mailbox = router_of(compiled, actors), topics.mailbox.name
-        arrived = MailTime(actors, clock.idle_ms, monotonic_ms).now
+        arrived = MailTime(actors, clock.idle_ms, monotonic_ms)
         hub = Hub(
             consumer, post, events, mail, mailbox, router, shards, log_time, quarantined, wall_clock_ms, mail_time=arrived
         )  # fmt: skip

@@ -14,6 +14,7 @@ from flows.end_marks import EndMarks
 from flows.hub import GATHER_EVENTS, GATHER_MS, POLL_RECORDS, Hub
 from flows.inputs import Input
 from flows.log_time import LogTime
+from flows.mail_time import MailTime
 from opportune.clock import monotonic_ms
 from opportune.compiled import Compiled
 from opportune.errors import StateError
@@ -21,11 +22,17 @@ from opportune.identity import profile_id, shard_of
 from opportune.router import Router
 from tests.oracle.builders import DAY_0, happened, project, track
 from tests.unit.flows.arrivals import Handed, end, notice, record
+from tests.unit.flows.test_mail_time import Shards
 
 COMPILED = Compiled(project({"a": happened("A", within_ms=10)}))
 SHARDS = 3
-NO_MAIL_MS = 1 << 60
-"""All mail has arrived up to the end of time."""
+
+
+def nobody_mails() -> MailTime:
+    """A shard that has read everything and sent nothing."""
+    shards = Shards(1)
+    shards.all[0].read_ms = 1 << 60
+    return shards.time
 
 
 class Process:
@@ -56,7 +63,7 @@ class Process:
             LogTime(self.events, self.marks, 10_000, 20, lambda: 0),
             quarantined,
             lambda: clock,
-            mail_time=lambda: NO_MAIL_MS,
+            mail_time=nobody_mails(),
         )
 
     def gather(self, waited: int = GATHER_MS) -> list[tuple[int, Batch]]:

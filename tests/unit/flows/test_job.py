@@ -52,7 +52,7 @@ def a_job(directory: Path, *polls: Sequence[Message], careful: bool = False, par
         LogTime(inputs, marks, 10_000, 20, lambda: 0),
         frozenset(),
         lambda: DAY_0 + 100,
-        mail_time=MailTime(loop.actors, 10_000, lambda: 0).now,
+        mail_time=MailTime(loop.actors, 10_000, lambda: 0),
     )
     watchdog = Watchdog(60_000, native=False)
     return Job(loop.actors, hub, Metrics(DAY_0), watchdog, None, consumer if careful else None)
