@@ -55,7 +55,7 @@ def test_an_event_that_is_sent_on_holds_a_timer_back() -> None:
 def exits_behind() -> list[int]:
     """As ``exits``, where an event of the user at 20 s is read together with those before it: the job was away."""
     raws = [track(0, "B", USER, DEVICE), track(1_000, "A", USER, None)]
-    raws += [track(9_000, "A", None, DEVICE), track(20_000, "B", USER, None)]
+    raws += [track(9_000, "A", None, DEVICE), track(20_000, "A", USER, None)]
     log = [[(raw, DAY_0 + instant) for raw, instant in zip(raws, (0, 1_000, 9_000, 20_000), strict=True)]]
     world = World(project({"lately": happened("A", within_ms=10_000)}), SHARDS, log, Random(1))
     for shard in range(SHARDS):
