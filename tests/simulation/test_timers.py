@@ -59,21 +59,24 @@ class Devices:
         self.of: dict[str, list[tuple[bytes, int]]] = {f"u{number}": [] for number in range(self.count)}
         self.sent = 0
 
-    def send(self, number: int, event: str, *, signed_in: bool) -> None:
+    def send(self, number: int, event: str, *, signed_in: bool, **fields: object) -> None:
         """An event of a device, a step after the last one."""
         at = self.sent * STEP_MS
-        raw = message(
-            "track", at, f"u{number}" if signed_in else None, event=event, anonymousId=f"d{number}", messageId=f"m{at}"
-        )
+        fields |= {"event": event, "anonymousId": f"d{number}", "messageId": f"m{at}"}
+        user = f"u{number}" if signed_in else None
+        raw = message("identify" if "traits" in fields else "track", at, user, **fields)
         self.log[number % len(self.log)].append((raw, DAY_0 + at))
         self.of[f"u{number}"].append((raw, DAY_0 + at))
         self.sent += 1
 
     def introduce(self) -> None:
-        """Some devices are used before anybody signs in there."""
+        """Some devices are used before anybody signs in there, and some people give an address first: profiles move, even twice."""
         for number in range(self.count):
             if self.random.random() < 0.5:
                 self.send(number, self.random.choice("AB"), signed_in=False)
+        for number in range(self.count):
+            if self.random.random() < 0.5:
+                self.send(number, "C", signed_in=False, traits={"email": f"e{number}@x.example"})
         for number in range(self.count):
             self.send(number, "C", signed_in=True)
 
