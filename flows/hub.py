@@ -119,6 +119,9 @@ class Hub:
             A batch for each shard, or nothing where nothing was read and time has not moved on.
         """
         self._poll_mail()
+        if self._interval_ms() > PACE_MS and min(self.read_ms, self.mail_time.now()) > self.told_ms:
+            # Timers of the batch before have waited for it to be applied, and need not wait until the next one is large.
+            return self.batches()
         while self.poll():
             if self._is_full():
                 break
@@ -129,13 +132,17 @@ class Hub:
         return self.batches()
 
     def _is_full(self) -> bool:
-        """Whether what was gathered is to be handed over: the further behind the clock, the more is gathered."""
+        """Whether what was gathered is to be handed over."""
         if sum(map(len, self.gathered)) >= GATHER_EVENTS:
             return True
+        return monotonic_ms() - self.gathered_ms >= self._interval_ms()
+
+    def _interval_ms(self) -> int:
+        """How long is gathered: the further behind the clock, the longer."""
         behind = self.clock() - min(
             (one.mark_ms for one in self.events if one.mark_ms and not one.at_end), default=1 << 60
         )
-        return monotonic_ms() - self.gathered_ms >= max(PACE_MS, min((behind - NEAR_MS) // 4, GATHER_MS))
+        return max(PACE_MS, min((behind - NEAR_MS) // 4, GATHER_MS))
 
     def poll(self, limit: int = POLL_RECORDS) -> int:
         """Reads and routes at most ``limit`` records; returns how many."""
