@@ -79,7 +79,7 @@ class Graph:
         self.waiting = Waiting(actor.store)
         self.forwarding = Forwarding(actor, shards)
         self.parts = Parts(actor.store)
-        self.attached = Attached(actor.store, wanted=bool(actor.desk.columns))
+        self.attached = Attached(actor.store, actor.desk.row_names)
         self.outgoing = Outgoing(actor.mailbox, self.parts, self.forwarding, shards)
         self.send = self.outgoing.send
         self.noted: list[tuple[Profile, Any]] = []
@@ -261,7 +261,7 @@ class Graph:
             profile.turns = {**profile.turns, mark: letter.turn}
         if text not in profile.identifiers:
             profile.rowless = [*profile.rowless, text] if letter.rowless else profile.rowless
-            self.actor.refresh.rename(profile, [*profile.identifiers, text], self.out)
+            self.actor.refresh.rename(profile, [*profile.identifiers, text], text, self.out)
             self._tell(profile, "attached", text, letter.origin)
             self.notes.bring(profile.id, text, letter.origin)
 
@@ -274,7 +274,8 @@ class Graph:
         forget_turns(profile)
         if text in profile.identifiers:
             profile.rowless = [other for other in profile.rowless if other != text]
-            self.actor.refresh.rename(profile, [other for other in profile.identifiers if other != text], self.out)
+            left = [other for other in profile.identifiers if other != text]
+            self.actor.refresh.rename(profile, left, text, self.out)
             self.actor.on_lost(text)
             self._tell(profile, "lost", text)
             self.notes.drop(profile.id, text)
