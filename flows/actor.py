@@ -73,6 +73,7 @@ class Actor:
     Attributes:
         counts: what was done since the start, by word.
         refused: refused records since the start, by reason.
+        time_ms, read_ms: log time, and how far the inputs are read: the former waits for mail (flows.mail_time).
         mail_read: the offset below which the shard's mail is applied and synced, as of the last snapshot.
     """
 
@@ -121,7 +122,7 @@ class Actor:
         self.meta = store.family("meta")
         self.succession = Succession(self)
         self.refresh = Refresh(self, tables, snapshots)
-        self.time_ms = 0
+        self.time_ms = self.read_ms = 0
         self.settled_ms = 0
         self.reached = Reached(store)
         self.saved_ms = 0
@@ -161,12 +162,14 @@ class Actor:
         if batch.mail:
             refused += self.incoming.take(batch.mail, self.positions, write)
             self.graph.end()
+            self.mailbox.answering = self.graph.outgoing.busy
             for versions in self.decisions.snapshots():
-                self.refresh.decide(versions, self.time_ms or batch.time_ms)
+                self.refresh.decide(versions, self.time_ms or batch.read_ms or batch.time_ms)
             self.graph.forgetting.decide(self.decisions.erasures())
         if events:
             self.graph.apply(events)
         self.time_ms = max(self.time_ms, batch.time_ms)
+        self.read_ms = max(self.read_ms, batch.read_ms or batch.time_ms)
         self._sweep(out, write)
         if quiet:
             self.refresh.slice(out)
@@ -323,7 +326,7 @@ class Actor:
         due = self.time_ms - self.saved_ms >= SAVE_MS and (self.moved or self.outbox.trimmable)
         unsaved = mailbox.wrote or self.refresh.unsaved or self.succession.saved
         if not (desk.touched or messages or mail or due or unsaved):
-            return self.hand_over.take([], [], self.time_ms)
+            return self.hand_over.take([], [], self.read_ms)
         for profile in desk.touched:
             self.timers.arm(profile, write)
         desk.store_touched(write)
@@ -337,7 +340,7 @@ class Actor:
         if self.durable_batches:
             self.store.sync()
         self.on_point("after_write")
-        return self.hand_over.take(messages, mail, self.time_ms)
+        return self.hand_over.take(messages, mail, self.read_ms)
 
     def _save_places(self, write: Write) -> None:
         """Puts how far everything was read and sent into a write."""

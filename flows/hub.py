@@ -63,6 +63,7 @@ class Hub:
         log_time: judges the marks.
         quarantined: records that go to the dead letters unread, as (topic, partition, offset).
         clock: the wall clock.
+        mail_time: up to when all mail has arrived, milliseconds (flows.mail_time).
 
     Attributes:
         records: records of events read.
@@ -80,6 +81,8 @@ class Hub:
         log_time: LogTime,
         quarantined: frozenset[tuple[str, int, int]],
         clock: Clock,
+        *,
+        mail_time: Clock,
     ) -> None:
         self.consumer = consumer
         self.post_consumer = post
@@ -89,12 +92,13 @@ class Hub:
         self.router = router
         self.shards = shards
         self.log_time = log_time
+        self.mail_time = mail_time
         self.quarantined = quarantined
         self.clock = clock
         self.inputs = {(one.topic, one.partition): one for one in (*events, *mail)}
         self.one_topic = len({one.topic for one in events}) == 1
         self.records = 0
-        self.told_ms = -1
+        self.told_ms = self.read_ms = -1
         self.gathered_ms = 0
         self._empty()
         consumer.assign([TopicPartition(one.topic, one.partition, one.read) for one in events])
@@ -233,13 +237,17 @@ class Hub:
 
     def batches(self) -> list[tuple[int, Batch]]:
         """What was gathered, by shard; empty where there is nothing to say."""
-        time_ms = self.log_time.now()
-        if not self.spans and time_ms <= self.told_ms:
+        read_ms = self.log_time.now()
+        time_ms = min(read_ms, self.mail_time())
+        if not self.spans and time_ms <= self.told_ms and read_ms <= self.read_ms:
             return []
-        self.told_ms = max(time_ms, self.told_ms)
+        self.told_ms, self.read_ms = max(time_ms, self.told_ms), max(read_ms, self.read_ms)
         spans = list(self.spans.values())
         out = [
-            (shard, Batch(self.told_ms, spans, self.gathered[shard], self.letters[shard], self.post[shard]))
+            (
+                shard,
+                Batch(self.told_ms, spans, self.gathered[shard], self.letters[shard], self.post[shard], self.read_ms),
+            )
             for shard in range(self.shards)
         ]
         self._empty()

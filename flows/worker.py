@@ -37,6 +37,7 @@ from flows.kafka_config import admin_config, consumer_config, producer_config, w
 from flows.kafka_errors import connect
 from flows.log_time import LogTime
 from flows.mail import MailTopics
+from flows.mail_time import MailTime
 from flows.mailbox_trim import trims_of
 from flows.metrics import Metrics, StatusFile
 from flows.refresh import put_in_force
@@ -320,7 +321,10 @@ class Worker:
         quarantined = frozenset((one.topic, one.partition, one.offset) for one in mode.quarantined)
         shards = settings.state.shards
         router, mailbox = router_of(compiled, actors), topics.mailbox.name
-        hub = Hub(consumer, post, events, mail, mailbox, router, shards, log_time, quarantined, wall_clock_ms)
+        arrived = MailTime(actors, clock.idle_ms, monotonic_ms).now
+        hub = Hub(
+            consumer, post, events, mail, mailbox, router, shards, log_time, quarantined, wall_clock_ms, mail_time=arrived
+        )  # fmt: skip
         watchdog = Watchdog(settings.watchdog_ms)
         watch, trims = None, []
         if not self.options.embedded:

@@ -47,6 +47,9 @@ CACHED_CHARS_MAX = 40
 """A number with a longer text is not remembered: prices are short."""
 IDENTIFIER_DIGITS_MAX = 1_000
 """A number of more digits, such as 1e999999999, is no identifier."""
+_ZONES = ("Z", "+00:00", "")
+SUFFIXES = dict.fromkeys(_ZONES, 0) | {f".{ms:03d}{zone}": ms for ms in range(1000) for zone in _ZONES}
+"""What may follow the second of an instant in UTC, and its milliseconds; never changed."""
 SECONDS: dict[int, str] = {}
 """Texts of seconds that were written lately; neighbouring changes share them."""
 
@@ -82,8 +85,7 @@ class Instants:
 
     def __init__(self) -> None:
         self.seconds: dict[str, int] = {}
-        zones = ("Z", "+00:00", "")
-        self.suffixes = dict.fromkeys(zones, 0) | {f".{ms:03d}{zone}": ms for ms in range(1000) for zone in zones}
+        self.suffixes = SUFFIXES
 
     def __call__(self, text: str) -> int:
         """The instant of a text, as ``instant_ms``."""

@@ -54,6 +54,11 @@ class Outgoing:
             gathered = self._gathered[receiver] = (kind, [])
         gathered[1].append(item)
 
+    @property
+    def busy(self) -> bool:
+        """Whether anything was said in this batch."""
+        return bool(self._mailbox.outgoing or self._gathered or self._forwarding.leaving)
+
     def close(self, receiver: int) -> None:
         """What was gathered for a shard goes out: something else comes behind it."""
         gathered = self._gathered.pop(receiver, None)

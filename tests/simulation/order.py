@@ -9,6 +9,7 @@ Not here: the sequence that would be without shards (tests.oracle.identity), mem
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
 from typing import Any
 
 from opportune.identity import digest_of
@@ -36,6 +37,18 @@ class Order:
         self.applied: set[int] = set()
         self.turns: dict[str, int] = {}
         self.opposed: set[tuple[bytes, str]] = set()
+
+    def copy(self) -> Order:
+        """As it is now; what comes later changes one of the two."""
+        made = copy(self)
+        made.whose, made.into, made.applied, made.turns, made.opposed = (
+            self.whose.copy(), self.into.copy(), self.applied.copy(), self.turns.copy(), self.opposed.copy()
+        )  # fmt: skip
+        made.has, made.claimed, made.had = (
+            {profile: texts.copy() for profile, texts in kept.items()} for kept in (self.has, self.claimed, self.had)
+        )
+        made.events = {profile: numbers.copy() for profile, numbers in self.events.items()}
+        return made
 
     def event(self, number: int, texts: Sequence[str]) -> None:
         """A shard applies an event, or sends it on; again, after a crash, one that had changed nothing."""

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from copy import deepcopy
 from random import Random
 from typing import Any, NamedTuple
 
@@ -25,6 +24,7 @@ from flows.identity.letters import LETTERS, Grants, decode
 from flows.in_force import in_force
 from flows.loop import LocalSnapshots, local_topic_id
 from flows.mail import LOCAL_TOPICS, Piece, decode_piece
+from flows.mail_time import MailTime
 from flows.refresh import put_in_force
 from flows.replay_changes import decode_change
 from flows.succession import compiled_for
@@ -37,7 +37,6 @@ from state.ancestry import continue_under
 from state.keys import PROFILE_BYTES
 from state.memory import MemoryStore
 from state.outbox import OutboxMessage
-from state.store import FAMILIES
 from state.warehouse import WarehouseTable
 from tests.oracle.builders import DAY_0
 from tests.simulation.order import Order
@@ -48,6 +47,7 @@ TOPIC_ID = local_topic_id(TOPIC)
 
 
 CHECKPOINTS_MAX = 4
+IDLE_MS = 1 << 60
 
 
 class Checkpoint(NamedTuple):
@@ -55,7 +55,7 @@ class Checkpoint(NamedTuple):
 
     stores: list[MemoryStore]
     order: Order | None
-    told: set[tuple[int, int, int, int]]
+    told: set[bytes]
 
 
 class World:
@@ -71,7 +71,7 @@ class World:
 
     Attributes:
         crashes, restores: how often a shard died, and all were put back.
-        changes, letters: membership changes and dead letters that were handed out, repeats included.
+        sent, letters: records of the memberships topic and dead letters that were handed out, repeats included.
     """
 
     def __init__(
@@ -93,7 +93,6 @@ class World:
         self.mailbox: list[list[bytes]] = [[] for _ in range(shards)]
         self.control: list[tuple[bytes, int]] = []
         self.letters: list[OutboxMessage] = []
-        self.changes: list[MembershipChange] = []
         self.tables = dict(tables or {})
         self.snapshots = LocalSnapshots(shards)
         self.snapshots.add(self.tables)
@@ -101,7 +100,7 @@ class World:
         self.crashes = self.restores = 0
         self.generation = 1
         self.order = order
-        self.told: set[tuple[int, int, int, int]] = set()
+        self.told: set[bytes] = set()
         self.checkpoints: list[Checkpoint] = []
         self.abandoned: list[tuple[int, deque[bytes]]] = []
         self.routers = [Router(self.compiled, shards) for _ in range(shards)]
@@ -109,6 +108,7 @@ class World:
         for shard in range(shards):
             self.actors.append(self._actor(shard))
         self.erasures = Erasures(self.actors)
+        self.mail_time = MailTime(self.actors, IDLE_MS, lambda: 0)
 
     def _actor(self, shard: int) -> Actor:
         known = in_force(self.stores[shard]).versions
@@ -129,6 +129,11 @@ class World:
             self.take(actor, messages)
         actor.graph.forgetting.on_forgotten = self.routers[shard].people.forget
         return actor
+
+    @property
+    def changes(self) -> list[MembershipChange]:
+        """The membership changes that were handed out, repeats included."""
+        return [decode_change(message.value) for message in self.sent if message.value is not None]
 
     def step(self, until_ms: int = 1 << 60) -> None:
         """Something happens to some shard; nothing is read that arrived after an instant."""
@@ -176,6 +181,16 @@ class World:
             self.take(actor, actor.apply(Batch(until_ms, [], [])))
             while actor.overdue:
                 self.take(actor, actor.sweep())
+
+    def tick(self, shard: int, clock_ms: int) -> None:
+        """A shard's time goes on as far as it has read and mail allows; partitions that are read to their end count as the clock."""
+        actor, read_ms = self.actors[shard], clock_ms
+        for partition, records in enumerate(self.log):
+            first = (actor.positions.get(TOPIC_ID, partition) or (0, 0))[0]
+            if first < len(records):
+                read_ms = min(read_ms, records[first][1])
+        time_ms = min(read_ms, self.mail_time.now())
+        self.take(actor, actor.apply(Batch(time_ms, [], [], read_ms=read_ms)))
 
     def settle(self) -> None:
         """All mail is delivered, and all that comes of it."""
@@ -262,8 +277,6 @@ class World:
                 self.letters.append(message)
             else:
                 self.sent.append(message)
-                if message.value is not None:
-                    self.changes.append(decode_change(message.value))
         self._tell(told)
 
     def _tell(self, values: list[bytes]) -> None:
@@ -275,11 +288,12 @@ class World:
             return
         letters = []
         for value in values:
+            if value in self.told:
+                continue
+            self.told.add(value)
             piece = decode_piece(value)
             assert isinstance(piece, Piece)
-            stamp = (piece.sender, piece.receiver, piece.generation, piece.sequence)
-            if stamp not in self.told and piece.kind in LETTERS:
-                self.told.add(stamp)
+            if piece.kind in LETTERS:
                 letters.append(decode(piece.kind, piece.body))
         granted = [one for letter in letters if isinstance(letter, Grants) for one in letter.granted]
         for letter in sorted(granted, key=lambda one: one.turn):
@@ -300,12 +314,13 @@ class World:
         self.channels[shard] = {}
         self.routers[shard] = Router(self.compiled, self.shards)
         actor = self.actors[shard] = self._actor(shard)
+        self.mail_time = MailTime(self.actors, IDLE_MS, lambda: 0)
         while actor.hand_over.resending:
             self.take(actor, actor.hand_over.resend())
 
     def checkpoint(self) -> None:
         """All shards are copied, as they are between two steps."""
-        made = Checkpoint(list(map(copied, self.stores)), deepcopy(self.order), set(self.told))
+        made = Checkpoint(list(map(MemoryStore.copy, self.stores)), self.order and self.order.copy(), set(self.told))
         self.checkpoints = [*self.checkpoints, made][-CHECKPOINTS_MAX:]
 
     def restore(self) -> None:
@@ -315,9 +330,9 @@ class World:
         self.restores += 1
         self.generation += 1
         stores, order, told = self.random.choice(self.checkpoints)
-        self.stores = list(map(copied, stores))
+        self.stores = list(map(MemoryStore.copy, stores))
         continue_under(self.stores, self.generation)
-        self.order, self.told = deepcopy(order), set(told)
+        self.order, self.told = order and order.copy(), set(told)
         self.abandoned += [(receiver, queue) for channels in self.channels for receiver, queue in channels.items()]
         self.channels = [{} for _ in range(self.shards)]
         for shard in range(self.shards):
@@ -338,14 +353,3 @@ class World:
             actor.desk.load(ids)
             found |= actor.desk.profiles
         return found
-
-
-def copied(store: MemoryStore) -> MemoryStore:
-    """A store with the same keys and values."""
-    copy = MemoryStore()
-    write = copy.batch()
-    for name in FAMILIES:
-        for key, value in store.scan(name):
-            write.put(key, value, copy.family(name))
-    copy.write(write)
-    return copy

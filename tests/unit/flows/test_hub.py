@@ -24,6 +24,8 @@ from tests.unit.flows.arrivals import Handed, end, notice, record
 
 COMPILED = Compiled(project({"a": happened("A", within_ms=10)}))
 SHARDS = 3
+NO_MAIL_MS = 1 << 60
+"""All mail has arrived up to the end of time."""
 
 
 class Process:
@@ -54,6 +56,7 @@ class Process:
             LogTime(self.events, self.marks, 10_000, 20, lambda: 0),
             quarantined,
             lambda: clock,
+            mail_time=lambda: NO_MAIL_MS,
         )
 
     def gather(self, waited: int = GATHER_MS) -> list[tuple[int, Batch]]:
