@@ -161,19 +161,19 @@ class Actor:
         self.refresh.turn(self.time_ms)
         if batch.mail:
             refused += self.incoming.take(batch.mail, self.positions, write)
-            self.graph.end()
+            self.graph.settle()
             self.mailbox.answering = self.graph.outgoing.busy
             for versions in self.decisions.snapshots():
                 self.refresh.decide(versions, self.time_ms or batch.read_ms or batch.time_ms)
             self.graph.forgetting.decide(self.decisions.erasures())
-        if events:
-            self.graph.apply(events)
+        self.graph.apply(events)
         self.time_ms = max(self.time_ms, batch.time_ms)
         self.read_ms = max(self.read_ms, batch.read_ms or batch.time_ms)
         self._sweep(out, write)
         if quiet:
             self.refresh.slice(out)
             self.succession.slice()
+        self.graph.settle()
         self._advance(batch.spans)
         for _, refusal in refused:
             self.refused[refusal.reason] = self.refused.get(refusal.reason, 0) + 1
@@ -208,6 +208,7 @@ class Actor:
     ) -> None:
         """Applies events in order; an exception in here is a bug, and the record that met it is told to ``on_poison``."""
         desk, evaluate, graph = self.desk, self.evaluate, self.graph
+        claiming = graph.claiming
         if graph.shortcuts.moves:
             graph.shortcuts.redirect(events, graph.forwarding.addressed)
         wanted = desk.load_for(events)
@@ -245,7 +246,7 @@ class Actor:
                     if hashed and recalled is not None and self.is_duplicate(hashed, now, recalled, used, profile):
                         continue
                     if event.also:
-                        graph.noted.append((profile, event))
+                        claiming.noted.append((profile, event))
                     if action is None and profile.now:
                         event.person.known = True
                         continue
@@ -268,8 +269,7 @@ class Actor:
             self.on_poison(event.origin, error)
             raise
         self.counts["applied"] += applied
-        if graph.noted:
-            graph.join()
+        claiming.apply()
         if used:
             self.seen.add(write, np.array(list(used), np.uint64), np.array(list(used.values()), np.int64))
 
