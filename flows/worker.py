@@ -12,6 +12,7 @@ import logging
 import os
 import signal
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,9 @@ from flows.dead_letters import DeadLetters
 from flows.deaths import Deaths, Record
 from flows.delivery import Delivery
 from flows.end_marks import EndMarks
-from flows.erasure_log import read_erasures
+from flows.erasure_log import last_generation, read_erasures
 from flows.exit_codes import BUG, CLEAN, PLANNED_RESTART, exit_code_of
+from flows.generations import open_shards
 from flows.hub import Hub
 from flows.in_force import in_force, least_in_force
 from flows.inputs import Input
@@ -59,7 +61,6 @@ from opportune.errors import OpportuneError
 from opportune.project import Project
 from opportune.settings import Kafka
 from state.rocks import RocksStore, shared_memory
-from state.shard_identity import open_shard
 from state.warehouse import WarehouseTable, columns_or_kept, load_table
 
 log = logging.getLogger(__name__)
@@ -80,6 +81,7 @@ class Options(msgspec.Struct, frozen=True):
         accept_loss: go on where topics have lost records.
         embedded: the broker is the one of the demo, which has no topic ids and makes no topics.
         topic_prefix: put before the name of every topic.
+        take_over: go on although another state has run since.
     """
 
     directory: Path
@@ -88,6 +90,7 @@ class Options(msgspec.Struct, frozen=True):
     accept_loss: bool = False
     embedded: bool = False
     topic_prefix: str = ""
+    take_over: bool = False
 
 
 def load(options: Options) -> Project:
@@ -216,8 +219,9 @@ class Worker:
         memory = shared_memory()
         shards = project.settings.state.shards
         stores = [RocksStore(directory / "shards" / f"{shard:04d}", memory) for shard in range(shards)]
-        for shard, store in enumerate(stores):
-            open_shard(store, expected(project, plan, shard))
+        last = partial(last_generation, consumer_config(project.settings.kafka), topics.control)
+        fit = [expected(project, plan, shard) for shard in range(shards)]
+        open_shards(stores, fit, last, other=self.options.take_over)
         compiled = compiled_for(project, stores)
         changes = ChangeWriter(compiled, topics.memberships.name, topics.memberships.partitions, wall_clock_ms)
         letters = DeadLetters(topics.dead_letters.name, project.settings.event_bytes_max)
