@@ -49,7 +49,8 @@ from flows.snapshots import DIRECTORY, TableSnapshots
 from flows.stop import Stop
 from flows.succession import compiled_for
 from flows.supervisor import die_with_supervisor
-from flows.topic_positions import check_positions, end_of
+from flows.topic_positions import end_of
+from flows.topic_state import check_topics
 from flows.topic_watch import TopicWatch
 from flows.topics import Topic, TopicSet, prepare, with_prefix
 from flows.watchdog import Watchdog
@@ -65,7 +66,6 @@ from state.warehouse import WarehouseTable, columns_or_kept, load_table
 
 log = logging.getLogger(__name__)
 
-META_TOPICS = b"topics"
 FIRST_RECORD_S = 5.0
 MAIL_PACE_MS = 20
 """Mail between shards waits so long for more, by log time: each time that some goes out, the disk is synced."""
@@ -187,7 +187,7 @@ class Worker:
         snapshots = TableSnapshots(project, plan, directory, settings.state.shards, wall_clock_ms)
         actors = self._open(project, plan, snapshots, topics, directory)
         compiled = actors[0].compiled
-        self._check(actors, topics)
+        check_topics(actors, topics, accept_loss=self.options.accept_loss)
         inputs = [
             self._input(actors, topic, number, mail=topic is topics.mailbox)
             for topic in topics.read()
@@ -251,34 +251,6 @@ class Worker:
 
     def _on_poison(self, record: Any, _: BaseException) -> None:
         self.failed = Record(record.topic() or "", record.partition() or 0, record.offset() or 0)
-
-    def _check(self, actors: list[Actor], topics: TopicSet) -> None:
-        """Refuses topics that are not those of the state, or have lost what was not read."""
-        applied: dict[tuple[bytes, int], int] = {}
-        highest: dict[tuple[bytes, int], int] = {}
-        for actor in actors:
-            for place, (offset, _) in actor.positions:
-                applied[place] = min(applied.get(place, offset), offset)
-                highest[place] = max(highest.get(place, offset), offset)
-        kept = actors[0].store.get("meta", META_TOPICS)
-        names = {bytes.fromhex(key): name for key, name in msgspec.json.decode(kept or b"{}").items()}
-        losses = check_positions(applied, topics, accept_loss=self.options.accept_loss, names=names, highest=highest)
-        for loss in losses:
-            log.warning("accepted: %s", loss.told())
-            if loss.what == "recreated":
-                # A topic without a name is not judged any more (flows.topic_positions): it was accepted for good.
-                names[loss.topic_id] = ""
-            for actor in actors:
-                known = actor.positions.get(loss.topic_id, loss.partition)
-                if known is not None:
-                    actor.positions.advance(loss.topic_id, loss.partition, loss.moved(known[0]), known[1])
-        names |= {topic.topic_id: topic.name for topic in topics.read()}
-        store = actors[0].store
-        write = store.batch()
-        write.put(
-            META_TOPICS, msgspec.json.encode({key.hex(): name for key, name in names.items()}), store.family("meta")
-        )
-        store.write(write)
 
     def _input(self, actors: list[Actor], topic: Topic, number: int, *, mail: bool) -> Input:
         """Where a partition is read on; of the mail a new state reads none that its predecessor has sent."""
