@@ -33,6 +33,7 @@ CALL_TYPES = frozenset({"track", "page", "screen", "identify", "group", "alias"}
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 NAIVE_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - only to print with a Z
 MILLISECOND = timedelta(milliseconds=1)
+LAST_MS = (datetime(9999, 12, 31, 23, 59, 59, 999_000, UTC) - EPOCH) // MILLISECOND
 ISO_8601 = re.compile(
     r"(\d{4}-\d\d-\d\d|\d{8}|\d{4}-?W\d\d-?\d)"
     r"([T ]\d\d(:?\d\d(:?\d\d([.,]\d+)?)?)?(Z|[+-]\d\d(:?\d\d)?)?)?",
@@ -105,8 +106,8 @@ class Instants:
 
 
 def iso_text(ms: int) -> str:
-    """An instant as ISO 8601 in UTC with milliseconds."""
-    second, rest = divmod(ms, 1000)
+    """An instant as ISO 8601 in UTC with milliseconds; one after the year 9999, such as when a window ends, as the last of it."""
+    second, rest = divmod(ms if ms <= LAST_MS else LAST_MS, 1000)
     text = SECONDS.get(second)
     if text is None:
         if len(SECONDS) >= CACHED_MAX:
