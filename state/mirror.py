@@ -1,7 +1,8 @@
 """What a secondary instance of RocksDB is shown of a shard's directory, so that it never has to be opened anew for a flush.
 
 Owns: a directory of the reader's own, in which the secondary finds a copy of the shard's manifest, as far as it is to know it,
-and the shard's logs, each under a name that stays good when the writer removes it. Why: a secondary takes what is new from the
+and the shard's logs and table files, each under a name that stays good when the writer removes it, until it has been read: so
+all that a manifest names is there, however long the reading takes. Why: a secondary takes what is new from the
 manifest first and from the logs second. A change that it finds in neither (the manifest was read before a flush, the log is gone
 after it), or whose older value it has in memory in front of the newer one of the table file, is lost to it. Here the logs come
 first: all of them are read to their ends, and then the manifest is let on to where it was before that. So whatever a table
@@ -11,11 +12,12 @@ number behind that of the write before it. Only after such a gap the shard is op
 
     OWN/CURRENT, OWN/MANIFEST-000005     copies; the manifest grows with ``show_manifest``
     OWN/logs/000012.log                  a link to the open file: /proc/self/fd/N, which outlives the file's name
+    OWN/tables/000011.sst                the same; once it has been read, to the file of the shard
 
 A log begins with crc:u32 | length:u16 | type:u8, little-endian, and the first write's number:u64 | count:u32 (RocksDB's
 format of logs and of write batches).
-Invariant: nothing is ever written into the shard's directory. Where there is no /proc the links are ordinary ones: then a
-log that is removed before it is read is such a gap.
+Invariants: nothing is ever written into the shard's directory; what is shown was in it at one moment. Where there is no /proc
+the links are ordinary ones: then a log that is removed before it is read is such a gap, and a table file a refusal.
 Not here: reading (state.reader), what it costs.
 """
 
@@ -34,8 +36,8 @@ WHOLE, BEGINNING = 1, 2
 OPEN_FILES = Path("/proc/self/fd")
 
 
-class _Log:
-    """A log of the shard, held open."""
+class _Held:
+    """A file of the shard, held open."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -44,7 +46,7 @@ class _Log:
         self.link: Path | None = None
 
     def first(self) -> int | None:
-        """The number of its first write; None: it has none yet; 0, which no write has, where it is not understood."""
+        """The number of a log's first write; None: it has none yet; 0, which no write has, where it is not understood."""
         data = os.pread(self.file, FIRST.size, 0)
         if len(data) < FIRST.size:
             return None
@@ -52,7 +54,7 @@ class _Log:
         return int(sequence) if kind in (WHOLE, BEGINNING) else 0
 
     def show(self, directory: Path) -> None:
-        """Puts it where the secondary looks for logs."""
+        """Puts it where the secondary looks."""
         self.link = directory / self.path.name
         self.link.symlink_to(OPEN_FILES / str(self.file) if OPEN_FILES.exists() else self.path)
 
@@ -73,56 +75,57 @@ class Mirror:
     Attributes:
         own: what the secondary is told to be the shard's directory.
         logs: and its directory of logs.
+        tables: and that of its table files.
 
     Raises:
         OSError: there is nothing to read, or it is being rewritten all the time.
     """
 
     def __init__(self, shard: Path, own: Path) -> None:
-        self.own, self.logs = own, own / "logs"
+        self.own, self.logs, self.tables = own, own / "logs", own / "tables"
         self._shard = shard
-        self._held: dict[str, _Log] = {}
+        self._logs: dict[str, _Held] = {}
+        self._fresh: dict[str, _Held] = {}
+        self._known: set[str] = set()
         self._manifest = -1
-        self.logs.mkdir(parents=True)
+        for directory in (self.logs, self.tables):
+            directory.mkdir(parents=True)
         try:
             self._begin()
         except BaseException:
             self.close()
             raise
 
-    def more(self) -> bytes | None:
-        """What the manifest has beyond what is shown; None: another one has taken its place. Raises ``OSError``."""
-        if self._current() != self._name:
-            return None
-        there, here = (self._shard / self._name).stat(), os.fstat(self._manifest)
-        if (there.st_ino, there.st_dev) != (here.st_ino, here.st_dev):
-            return None
-        return os.pread(self._manifest, max(here.st_size - self._shown, 0), self._shown)
+    def take(self) -> bytes | None:
+        """Takes hold of all that is new, as of one moment.
 
-    def hold(self) -> None:
-        """Takes hold of logs that are new, and lets go of those that are read and gone. Raises ``OSError``."""
-        there = {path.name for path in self._shard.iterdir() if path.suffix == ".log"}
-        for name in sorted(there - self._held.keys()):
-            # One that goes in this moment is a gap, or was empty.
-            with suppress(FileNotFoundError):
-                self._held[name] = _Log(self._shard / name)
-        newest = max((log.number for log in self._held.values() if log.link is not None), default=0)
-        for name in [name for name, log in self._held.items() if name not in there and log.number < newest]:
-            self._held.pop(name).close()
+        Returns:
+            What the manifest has beyond what is shown; None: another one has taken its place.
 
-    def begun(self) -> list[tuple[_Log, int]]:
+        Raises:
+            OSError: something is not to be read, or the shard is being rewritten all the time.
+        """
+        for _ in range(READINGS_MAX):
+            more = self._more()
+            self._hold(tables=more != b"")
+            # A log or a table file is removed only after the manifest says that it is not needed.
+            if not more or self._more() == more:
+                return more
+        raise OSError("it is being rewritten all the time: ask again")
+
+    def begun(self) -> list[tuple[_Held, int]]:
         """The logs that have something and are not shown, in order, and the numbers of their first writes."""
-        waiting = sorted((log for log in self._held.values() if log.link is None), key=lambda log: log.number)
+        waiting = sorted((log for log in self._logs.values() if log.link is None), key=lambda log: log.number)
         return [(log, first) for log in waiting if (first := log.first()) is not None]
 
-    def show(self, log: _Log) -> None:
+    def show(self, log: _Held) -> None:
         """Shows a log."""
         log.show(self.logs)
 
     @property
     def ends_empty(self) -> bool:
         """Whether the newest log is not shown: it had nothing in it."""
-        return bool(self._held) and max(self._held.values(), key=lambda log: log.number).link is None
+        return bool(self._logs) and max(self._logs.values(), key=lambda log: log.number).link is None
 
     def show_manifest(self, more: bytes) -> None:
         """Lets the manifest on by these bytes."""
@@ -130,26 +133,33 @@ class Mirror:
             copy.write(more)
         self._shown += len(more)
 
+    def settle(self) -> None:
+        """All that is shown has been read: the secondary has opened the table files that it needs itself."""
+        for table in self._fresh.values():
+            table.close()
+            (self.tables / table.path.name).symlink_to(table.path)
+        self._fresh.clear()
+
     def close(self) -> None:
         """Lets all files go. The directory stays."""
-        for log in self._held.values():
-            log.close()
-        self._held.clear()
+        for file in (*self._logs.values(), *self._fresh.values()):
+            file.close()
+        self._logs.clear()
+        self._fresh.clear()
         if self._manifest >= 0:
             os.close(self._manifest)
             self._manifest = -1
 
     def _begin(self) -> None:
-        """Shows all there is: the manifest as it was both before and after the logs were taken hold of."""
+        """Shows all there is."""
         for _ in range(READINGS_MAX):
             self._name, self._shown = self._current(), 0
             if self._manifest >= 0:
                 os.close(self._manifest)
             self._manifest = os.open(self._shard / self._name, os.O_RDONLY | os.O_CLOEXEC)
-            manifest = self.more()
-            self.hold()
-            if manifest is not None and self.more() == manifest:
-                self.show_manifest(manifest)
+            more = self.take()
+            if more is not None:
+                self.show_manifest(more)
                 (self.own / "CURRENT").write_text(self._name + "\n")
                 for log, _ in self.begun():
                     self.show(log)
@@ -158,3 +168,33 @@ class Mirror:
 
     def _current(self) -> str:
         return (self._shard / "CURRENT").read_text().strip()
+
+    def _more(self) -> bytes | None:
+        if self._current() != self._name:
+            return None
+        there, here = (self._shard / self._name).stat(), os.fstat(self._manifest)
+        if (there.st_ino, there.st_dev) != (here.st_ino, here.st_dev):
+            return None
+        return os.pread(self._manifest, max(here.st_size - self._shown, 0), self._shown)
+
+    def _hold(self, *, tables: bool) -> None:
+        there = {path.name for path in self._shard.iterdir() if path.suffix in (".log", ".sst")}
+        for name in sorted(name for name in there if name.endswith(".log") and name not in self._logs):
+            # One that goes in this moment is a gap, or was empty.
+            with suppress(FileNotFoundError):
+                self._logs[name] = _Held(self._shard / name)
+        newest = max((log.number for log in self._logs.values() if log.link is not None), default=0)
+        for name in [name for name, log in self._logs.items() if name not in there and log.number < newest]:
+            self._logs.pop(name).close()
+        if tables:
+            self._hold_tables({name for name in there if name.endswith(".sst")})
+
+    def _hold_tables(self, there: set[str]) -> None:
+        for name in self._known - there - self._fresh.keys():
+            (self.tables / name).unlink(missing_ok=True)
+        for name in there - self._known:
+            # One that goes in this moment is not needed any more.
+            with suppress(FileNotFoundError):
+                table = self._fresh[name] = _Held(self._shard / name)
+                table.show(self.tables)
+        self._known = (self._known & there) | self._fresh.keys()

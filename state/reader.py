@@ -25,7 +25,7 @@ from opportune.errors import ReadRefused
 from state.mirror import Mirror
 from state.rocks import tables
 from state.store import FAMILIES
-from state.written import READINGS_MAX, Written, manifests, written
+from state.written import Written, written
 
 CACHE_BYTES = 128 << 20
 
@@ -80,30 +80,13 @@ class ShardReader:
             found = written(self._directory)
             if found == self.seen:
                 return False
-            for _ in range(READINGS_MAX):
-                before, whole = found, self._read(found)
-                found = written(self._directory)
-                if whole or manifests(found) == manifests(before):
-                    self.seen = before
-                    return True
+            if not self._follow():
+                self._open()
         except Exception as error:  # rocksdict raises plain Exception for everything
-            raise self._refused(error) from error
-        raise ReadRefused(f"shard {self._name} is being rewritten all the time: ask again")
-
-    def _read(self, found: Written) -> bool:
-        """Reads on, or opens the shard; False: not whole if the manifest has been written on since it was ``found``."""
-        mirror = self._mirror
-        try:
-            if mirror is not None and (more := mirror.more()) is not None and self._follow(mirror, more):
-                # Of table files that the manifest has named before, none is needed that is not open.
-                return not more
-            self._open()
-        except Exception:
             self._let_go()
-            # A table file that it names may be gone by now: then once more.
-            if manifests(written(self._directory)) == manifests(found):
-                raise
-        return False
+            raise self._refused(error) from error
+        self.seen = found
+        return True
 
     def _open(self) -> None:
         self._let_go()
@@ -118,11 +101,12 @@ class ShardReader:
             access_type=AccessType.secondary(str(mirror.own / "log")),
         )
         self._views = {name: self._database.get_column_family(name) for name in FAMILIES}
+        mirror.settle()
 
     def _options(self, mirror: Mirror) -> Options:
-        """The manifest is read in the reader's own directory, table files in the shard's, logs through their links."""
+        """Everything is read in the reader's own directory, logs and table files through links."""
         options = Options(raw_mode=True)
-        options.set_db_paths([DBPath(str(self._directory), 1 << 62)])
+        options.set_db_paths([DBPath(str(mirror.tables), 1 << 62)])
         options.set_wal_dir(str(mirror.logs))
         # Sixteen a family otherwise, begun and ended at each catching up: that takes 4 ms, this 0.04.
         options.set_max_file_opening_threads(1)
@@ -136,10 +120,17 @@ class ShardReader:
             mirror.close()
             shutil.rmtree(mirror.own, ignore_errors=True)
 
-    def _follow(self, mirror: Mirror, more: bytes) -> bool:
-        """Reads all logs to their ends, and then the manifest as it was before that; False: a log was not seen."""
+    def _follow(self) -> bool:
+        """Reads all logs to their ends, and then the manifest as it was before that.
+
+        Returns:
+            Whether that is all there was; else the shard is to be opened: nothing is open, or a log was not seen.
+        """
+        mirror = self._mirror
+        more = mirror.take() if mirror is not None else None
+        if mirror is None or more is None:
+            return False
         catch_up = self._database.try_catch_up_with_primary
-        mirror.hold()
         # Logs that have a successor now are complete, and read to their ends here.
         catch_up()
         for log, first in mirror.begun():
@@ -151,6 +142,7 @@ class ShardReader:
             read, ends_empty = self.sequence, mirror.ends_empty
             mirror.show_manifest(more)
             catch_up()
+            mirror.settle()
             # The manifest tells of writes that no log has had: there was one in front of the empty one.
             return not (ends_empty and self.sequence != read)
         return True

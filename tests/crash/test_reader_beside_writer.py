@@ -1,6 +1,6 @@
 """A reader beside a writer that flushes all the time, is killed and starts again: every value is that of the position read.
 
-The seed is in the test's name. OPPORTUNE_READS makes it longer.
+The seed is in the test's name. OPPORTUNE_READS makes it longer (pytest takes --timeout then).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from opportune.errors import ReadRefused
 from state.reader import ShardReader
 from tests.crash.counting import LAST, PEOPLE, RARE, TIMERS, expected, expected_rare, person
 
-READS = int(os.environ.get("OPPORTUNE_READS", "2000"))
+READS = int(os.environ.get("OPPORTUNE_READS", "1200"))
 WAIT_MS = 60_000
 
 
@@ -29,7 +29,7 @@ class Beside:
         self.directory, self.memtable_bytes = directory, memtable_bytes
         self.writer = self._started()
         self.reader: ShardReader | None = None
-        self.refused = 0
+        self.refused = ""
 
     def _started(self) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "tests.crash.counting", str(self.directory), str(self.memtable_bytes)]
@@ -54,13 +54,13 @@ class Beside:
                     self.reader = ShardReader(self.directory)
                 self.reader.catch_up()
                 last = self.reader.get("meta", LAST)
-            except ReadRefused:
-                self.refused += 1
+            except ReadRefused as error:
+                self.refused = str(error)
                 self.close()
                 continue
             if last is not None:
                 return self.reader, int(last)
-        raise AssertionError(f"in {WAIT_MS} ms nothing could be read")
+        raise AssertionError(f"in {WAIT_MS} ms nothing could be read; the writer: {self.writer.poll()}; {self.refused}")
 
     def close(self) -> None:
         """Lets the reader go."""

