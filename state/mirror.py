@@ -133,12 +133,17 @@ class Mirror:
             copy.write(more)
         self._shown += len(more)
 
-    def settle(self) -> None:
-        """All that is shown has been read: the secondary has opened the table files that it needs itself."""
-        for table in self._fresh.values():
+    def settle(self, opened: set[str]) -> None:
+        """All that is shown has been read.
+
+        Args:
+            opened: the table files that the secondary uses, and has open. Of others, which are being written, the manifest
+                may come to say something later.
+        """
+        for name in opened & self._fresh.keys():
+            table = self._fresh.pop(name)
             table.close()
-            (self.tables / table.path.name).symlink_to(table.path)
-        self._fresh.clear()
+            (self.tables / name).symlink_to(table.path)
 
     def close(self) -> None:
         """Lets all files go. The directory stays."""
@@ -190,8 +195,8 @@ class Mirror:
             self._hold_tables({name for name in there if name.endswith(".sst")})
 
     def _hold_tables(self, there: set[str]) -> None:
-        for name in self._known - there - self._fresh.keys():
-            (self.tables / name).unlink(missing_ok=True)
+        for name in self._known - there:
+            (self._fresh.pop(name).close if name in self._fresh else (self.tables / name).unlink)()
         for name in there - self._known:
             # One that goes in this moment is not needed any more.
             with suppress(FileNotFoundError):

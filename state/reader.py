@@ -101,7 +101,10 @@ class ShardReader:
             access_type=AccessType.secondary(str(mirror.own / "log")),
         )
         self._views = {name: self._database.get_column_family(name) for name in FAMILIES}
-        mirror.settle()
+        self._settle(mirror)
+
+    def _settle(self, mirror: Mirror) -> None:
+        mirror.settle({file["name"].lstrip("/") for file in self._database.live_files()})
 
     def _options(self, mirror: Mirror) -> Options:
         """Everything is read in the reader's own directory, logs and table files through links."""
@@ -142,7 +145,7 @@ class ShardReader:
             read, ends_empty = self.sequence, mirror.ends_empty
             mirror.show_manifest(more)
             catch_up()
-            mirror.settle()
+            self._settle(mirror)
             # The manifest tells of writes that no log has had: there was one in front of the empty one.
             return not (ends_empty and self.sequence != read)
         return True
