@@ -19,20 +19,21 @@ from operator import itemgetter
 import msgspec
 import numpy as np
 
-from flows.actor import Actor, hash_id
+from flows.actor import hash_id
 from flows.batch import Batch, LocalRecord, Mail
-from flows.changes import ChangeWriter
 from flows.dead_letters import DeadLetters
 from flows.mail import LOCAL_TOPICS
 from flows.refresh import put_in_force
-from flows.replay_changes import ORDER, Emitted, decode_emitted, emitted, without_flaps
+from flows.replay_actor import ReplayActor
+from flows.replay_changes import ORDER, Emitted, Teller, decode_emitted, without_flaps
 from opportune.clock import Clock, wall_clock_ms
-from opportune.compiled import Compiled
-from opportune.decode import Event
+from opportune.compiled import Action, Compiled
+from opportune.decode import TRACK, Event
 from opportune.errors import RejectedEvent
 from opportune.event import Instants, effective_ms, iso_text
 from opportune.membership import MembershipChange
 from opportune.people import People, is_known
+from opportune.profile import NEVER
 from opportune.project import Project
 from state.memory import MemoryStore
 from state.outbox import OutboxMessage
@@ -113,12 +114,12 @@ class Replay:
         self.clock = clock
         self.settings = project.settings
         self.people = People(1, project.identity, self.compiled.event_type)
-        self.actor = Actor(
+        self.actor = ReplayActor(
             0,
             self.compiled,
             MemoryStore(),
             tables=self.tables,
-            changes=ChangeWriter(self.compiled, "memberships", 1, clock),
+            changes=Teller(self.compiled, "memberships", 1, clock),
             dead_letters=DeadLetters("dead-letters", self.settings.event_bytes_max),
             on_lost=self.people.disown,
         )
@@ -130,7 +131,7 @@ class Replay:
         self.mail: list[Mail] = []
         self.mailed = 0
         self.final_ms = 0
-        self.split: set[bytes] = set()
+        self.split: set[str] = set()
         self.result = ReplayResult([])
 
     def run(self, lines: Iterable[bytes]) -> Iterator[MembershipChange]:
@@ -198,40 +199,83 @@ class Replay:
         for _, refusal in refusals:
             self._refuse(refusal)
         self.result.events += len(values)
-        resolved: list[tuple[Event, int]] = []
-        for number, event in enumerate(events):
-            if event is not None:
-                event.origin = LocalRecord("events", 0, start + number, values[number])
-                try:
-                    resolved.append((event, self._resolve(event)))
-                except RejectedEvent as refusal:
-                    self._refuse(refusal)
+        resolved = self._resolve_all(values, events, start)
         suspects = self._suspects([hashed for _, hashed in resolved])
-        for event, hashed in resolved:
-            try:
-                self._take(event, hashed, hashed in suspects)
-            except RejectedEvent as refusal:
-                self._refuse(refusal)
+        self._take_all(resolved, suspects)
 
     def _refuse(self, refusal: RejectedEvent) -> None:
         self.result.refused[refusal.reason] = self.result.refused.get(refusal.reason, 0) + 1
 
-    def _resolve(self, event: Event) -> int:
-        """Finds action and person; returns the hash of the message id as the actor has it, 0 for none."""
+    def _resolve_all(self, values: list[bytes], events: list[Event | None], start: int) -> list[tuple[Event, int]]:
+        """Finds action and person of each event, and the hash of the message id as the actor has it, 0 for none."""
+        people, tracks, unnamed = self.people, self.compiled.tracks, self.compiled.other_tracks
+        users, slow_types = people.by_user, people.slow_types
+        resolved: list[tuple[Event, int]] = []
+        for number, (value, event) in enumerate(zip(values, events, strict=True), start):
+            if event is None:
+                continue
+            event.origin = LocalRecord("events", 0, number, value)
+            try:
+                event.handler = tracks.get(event.event, unnamed) if event.type is TRACK else self._other(event)
+                # A user id that was seen before needs no more than a look, where nothing else says who it is.
+                person = None
+                if event.anonymousId is None and event.type not in slow_types:
+                    person = users.get(event.userId) or people.user(event.userId)
+                if person is None:
+                    person, event.also = people.find(event)
+                else:
+                    event.also = ()
+                users = people.by_user
+            except RejectedEvent as refusal:
+                self._refuse(refusal)
+                continue
+            event.person = person
+            resolved.append((event, hash_id(event.messageId.encode()) ^ person.salt if event.messageId else 0))
+        return resolved
+
+    def _other(self, event: Event) -> Action | None:
+        """The action of an event that is no track call."""
         if event.type is None:
             raise RejectedEvent("bad_type", "there is no type")
-        event.handler = self.compiled.action(event)
-        if event.handler is None and event.type in ("page", "screen"):
+        action = self.compiled.action(event)
+        if action is None and event.type in ("page", "screen"):
             self.result.unread_pages += 1
-        # A user id that was seen before needs no more than a look, where nothing else says who it is.
-        person = self.people.by_user.get(event.userId) if event.anonymousId is None else None
-        if person is None or event.type in self.people.slow_types:
-            event.person, event.also = self.people.find(event)
-        else:
-            event.person, event.also = person, ()
-        if not event.messageId:
-            return 0
-        return hash_id(event.messageId.encode()) ^ int(event.person.salt)
+        return action
+
+    def _take_all(self, resolved: list[tuple[Event, int]], suspects: set[int]) -> None:
+        """Takes events one by one: the usual one, of the present or a later instant, here; all others by ``_take``."""
+        seconds, suffixes = self.instants.seconds, self.instants.suffixes
+        lateness_ms, until_ms = self.settings.clock.lateness_ms, NEVER if self.until_ms is None else self.until_ms
+        for event, hashed in resolved:
+            watermark, stamp = self.watermark, event.timestamp
+            if (
+                stamp is not None
+                and watermark is not None
+                and event.receivedAt is None
+                and event.originalTimestamp is None
+                and event.sentAt is None
+                and hashed not in suspects
+                and not self.refreshes
+                and len(self.pending) < CHUNK
+                and (not event.also or is_known(event.person, event.also))
+            ):
+                try:
+                    at = seconds[stamp[:19]] + suffixes[stamp[19:]]
+                except KeyError:
+                    at = NEVER
+                if watermark - lateness_ms <= at <= until_ms and at != NEVER:
+                    event.at = at
+                    if at > watermark:
+                        watermark = self.watermark = at
+                    event.arrival = watermark
+                    if event.handler is not None or not event.person.known:
+                        self.pending.append(event)
+                        self.waiting.add(hashed)
+                    continue
+            try:
+                self._take(event, hashed, hashed in suspects)
+            except RejectedEvent as refusal:
+                self._refuse(refusal)
 
     def _suspects(self, hashes: list[int]) -> set[int]:
         """Hashes that occur twice in a chunk, wait to be applied, or were used before."""
@@ -291,14 +335,15 @@ class Replay:
         self._apply_part(now)
 
     def _time(self, event: Event) -> tuple[int | None, bool]:
-        """As ``effective_ms``; the usual message has a timestamp that is read already, and no other time."""
-        stamp, received = event.timestamp, event.receivedAt
-        if stamp is not None and received is None and event.originalTimestamp is None and event.sentAt is None:
-            try:
-                return self.instants.seconds[stamp[:19]] + self.instants.suffixes[stamp[19:]], False
-            except KeyError:
-                pass
-        return effective_ms(self.instants, stamp, event.originalTimestamp, event.sentAt, received, self.watermark)
+        """As ``effective_ms``."""
+        return effective_ms(
+            self.instants,
+            event.timestamp,
+            event.originalTimestamp,
+            event.sentAt,
+            event.receivedAt,
+            self.watermark,
+        )
 
     def _is_duplicate(self, hashed: int, now: int) -> bool:
         """Whether an id was used within the period; what waits is applied first, in the middle of its instant."""
@@ -316,7 +361,7 @@ class Replay:
 
     def _enforce(self, at_ms: int) -> None:
         if self.tables:
-            self.split.add(iso_text(at_ms).encode())
+            self.split.add(iso_text(at_ms))
         if self.result.start_ms is None:
             self.result.start_ms = at_ms
         for messages in put_in_force(self.actor, self.tables, 1, at_ms):
@@ -334,34 +379,32 @@ class Replay:
     def _apply_part(self, instant_ms: int) -> None:
         """Applies what waits in the middle of its instant; ``final`` makes the net of it."""
         self._apply(instant_ms)
-        self.split.add(iso_text(instant_ms).encode())
+        self.split.add(iso_text(instant_ms))
 
     def _flush(self, time_ms: int) -> None:
         """Everything before an instant is done with."""
         self._apply(time_ms)
         while self.actor.overdue:
             self._collect(self.actor.sweep())
-        # Nobody asks for it again: the outbox keeps nothing.
-        self.actor.snapshot()
-        self.actor.committed()
         self.final_ms = time_ms
 
     def _collect(self, messages: list[OutboxMessage]) -> None:
         for message in messages:
-            if message.topic == LOCAL_TOPICS.mailbox:
-                self.mail.append(Mail(LOCAL_TOPICS.mailbox_id, 0, self.mailed, message.value or b""))
-                self.mailed += 1
-        self.ready += emitted(messages)
+            self.mail.append(Mail(LOCAL_TOPICS.mailbox_id, 0, self.mailed, message.value or b""))
+            self.mailed += 1
+        if self.actor.told:
+            self.ready += self.actor.told
+            self.actor.told = []
 
     def final(self, *, ended: bool = False) -> list[Emitted]:
         """Hands out, in order, the changes of instants that have passed; in the end all of them."""
         ready = self.ready
         ready.sort(key=ORDER)
-        cut = len(ready) if ended else bisect_left(ready, iso_text(self.final_ms).encode(), key=itemgetter(0))
+        cut = len(ready) if ended else bisect_left(ready, iso_text(self.final_ms), key=itemgetter(0))
         done, self.ready = ready[:cut], ready[cut:]
         if self.split and done:
             done = without_flaps(done, self.split)
-            self.split = {at for at in self.split if not ended and at >= iso_text(self.final_ms).encode()}
+            self.split = {at for at in self.split if not ended and at >= iso_text(self.final_ms)}
         return done
 
     def _finish(self, end_ms: int | None) -> None:

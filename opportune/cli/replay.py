@@ -89,7 +89,7 @@ def replay(
         stack.enter_context(_few_collections())
         for told in run.run_blocks(_collecting(lines_of(events, advanced))):
             if sink is not None and told:
-                sink.write(b"\n".join([value for _, _, value, _ in told]) + b"\n")
+                sink.write(("\n".join([value for _, _, value, _ in told]) + "\n").encode())
             counts.take(told)
         counts.close()
         if sink is not None:

@@ -58,7 +58,7 @@ def agrees(project: Project, raws: list[bytes], tables: Tables, *, later_ms: int
             if instant_ms(change.at) > end_ms:
                 following.setdefault((change.profile_id, change.audience), instant_ms(change.at))
     plan = now_replay.compiled.plan
-    store = now_replay.actor.store
+    store = now_replay.actor.settle()
     heads = {key: decode_head(value) for key, value in store.scan("profiles") if len(key) == 16}
     # An identifier that belongs to a profile of another identifier has a head that leads there.
     people = [key for key, head in heads.items() if not head.fate]
