@@ -16,23 +16,23 @@ from copy import copy
 from itertools import islice
 from operator import itemgetter
 
-import msgspec
 import numpy as np
 
-from flows.actor import hash_id
 from flows.batch import Batch, LocalRecord, Mail
 from flows.dead_letters import DeadLetters
 from flows.mail import LOCAL_TOPICS
 from flows.refresh import put_in_force
 from flows.replay_actor import ReplayActor
 from flows.replay_changes import ORDER, Emitted, Teller, decode_emitted, without_flaps
+from flows.replay_intake import Intake
+from flows.replay_result import Refresh, ReplayResult
 from opportune.clock import Clock, wall_clock_ms
-from opportune.compiled import Action, Compiled
-from opportune.decode import TRACK, Event
+from opportune.compiled import Compiled
+from opportune.decode import Event
 from opportune.errors import RejectedEvent
 from opportune.event import Instants, effective_ms, iso_text
 from opportune.membership import MembershipChange
-from opportune.people import People, is_known
+from opportune.people import is_known
 from opportune.profile import NEVER
 from opportune.project import Project
 from state.memory import MemoryStore
@@ -44,45 +44,6 @@ PART_MAX = 100_000
 """An instant of more events than this is applied in parts, so that memory does not follow it."""
 WATERMARK_FIRST_MS = 1
 """Log time does not begin before 1970: due instants are stored without a sign."""
-
-
-class ReplayResult(msgspec.Struct):
-    """What a replay found.
-
-    Args:
-        changes: in order of instant, profile and audience, unless they were handed out as they came.
-        events: lines read.
-        applied: events that reached somebody's features.
-        duplicates: events that were dropped.
-        refused: refused lines, by reason.
-        clamped: events that claimed to be later than their ``receivedAt``.
-        after_until: events later than ``until``, ignored.
-        profiles: people who exist at the end.
-        evaluated: how often each audience was evaluated, where that was counted.
-        unread_pages: page and screen calls that no condition reads.
-        start_ms: the first instant.
-        end_ms: the last instant.
-    """
-
-    changes: list[MembershipChange]
-    events: int = 0
-    applied: int = 0
-    duplicates: int = 0
-    refused: dict[str, int] = {}
-    clamped: int = 0
-    after_until: int = 0
-    profiles: int = 0
-    evaluated: dict[str, int] = {}
-    unread_pages: int = 0
-    start_ms: int | None = None
-    end_ms: int | None = None
-
-
-class Refresh(msgspec.Struct, frozen=True):
-    """Warehouse tables, by name, that come into force at an instant, milliseconds since the epoch."""
-
-    at_ms: int
-    tables: Mapping[str, WarehouseTable]
 
 
 class Replay:
@@ -113,7 +74,7 @@ class Replay:
         self.until_ms = until_ms
         self.clock = clock
         self.settings = project.settings
-        self.people = People(1, project.identity, self.compiled.event_type)
+        self.intake = Intake(self.compiled)
         self.actor = ReplayActor(
             0,
             self.compiled,
@@ -121,7 +82,7 @@ class Replay:
             tables=self.tables,
             changes=Teller(self.compiled, "memberships", 1, clock),
             dead_letters=DeadLetters("dead-letters", self.settings.event_bytes_max),
-            on_lost=self.people.disown,
+            on_lost=self.intake.people.disown,
         )
         self.instants = Instants()
         self.watermark: int | None = None
@@ -132,7 +93,7 @@ class Replay:
         self.mailed = 0
         self.final_ms = 0
         self.split: set[str] = set()
-        self.result = ReplayResult([])
+        self.result = ReplayResult([], refused=self.intake.refused)
 
     def run(self, lines: Iterable[bytes]) -> Iterator[MembershipChange]:
         """Plays lines of JSON.
@@ -193,54 +154,30 @@ class Replay:
         return self.final(ended=True)
 
     def _chunk(self, values: list[bytes], start: int) -> None:
-        """Resolves a chunk, asks once which message ids may be repeats, then takes its events one by one."""
-        refusals: list[tuple[int, RejectedEvent]] = []
-        events = self.compiled.event_type.decode_all(values, refusals, self.settings.event_bytes_max)
-        for _, refusal in refusals:
-            self._refuse(refusal)
+        """Takes a chunk; which message ids may be repeats is asked once for all."""
         self.result.events += len(values)
-        resolved = self._resolve_all(values, events, start)
-        suspects = self._suspects([hashed for _, hashed in resolved])
-        self._take_all(resolved, suspects)
+        records = [LocalRecord("events", 0, number, value) for number, value in enumerate(values, start)]
+        taken = self.intake.take(values, records, [None] * len(values))
+        suspects = self._suspects([hashed for _, hashed in taken])
+        self._take_all(taken, suspects)
 
-    def _refuse(self, refusal: RejectedEvent) -> None:
-        self.result.refused[refusal.reason] = self.result.refused.get(refusal.reason, 0) + 1
+    def _rise(self, now: int) -> None:
+        """The watermark rises, or stays; what waits is applied where it is much, and tables whose instant has come are used."""
+        self._come_into_force(now)
+        if self.watermark is None:
+            self._enforce(now)
+        elif len(self.pending) >= CHUNK:
+            if now > self.watermark:
+                self._flush(now)
+            elif len(self.pending) >= PART_MAX:
+                self._apply_part(self.watermark)
+        self.watermark = now
 
-    def _resolve_all(self, values: list[bytes], events: list[Event | None], start: int) -> list[tuple[Event, int]]:
-        """Finds action and person of each event, and the hash of the message id as the actor has it, 0 for none."""
-        people, tracks, unnamed = self.people, self.compiled.tracks, self.compiled.other_tracks
-        users, slow_types = people.by_user, people.slow_types
-        resolved: list[tuple[Event, int]] = []
-        for number, (value, event) in enumerate(zip(values, events, strict=True), start):
-            if event is None:
-                continue
-            event.origin = LocalRecord("events", 0, number, value)
-            try:
-                event.handler = tracks.get(event.event, unnamed) if event.type is TRACK else self._other(event)
-                # A user id that was seen before needs no more than a look, where nothing else says who it is.
-                person = None
-                if event.anonymousId is None and event.type not in slow_types:
-                    person = users.get(event.userId) or people.user(event.userId)
-                if person is None:
-                    person, event.also = people.find(event)
-                else:
-                    event.also = ()
-                users = people.by_user
-            except RejectedEvent as refusal:
-                self._refuse(refusal)
-                continue
-            event.person = person
-            resolved.append((event, hash_id(event.messageId.encode()) ^ person.salt if event.messageId else 0))
-        return resolved
-
-    def _other(self, event: Event) -> Action | None:
-        """The action of an event that is no track call."""
-        if event.type is None:
-            raise RejectedEvent("bad_type", "there is no type")
-        action = self.compiled.action(event)
-        if action is None and event.type in ("page", "screen"):
-            self.result.unread_pages += 1
-        return action
+    def _leave(self, event: Event, hashed: int) -> None:
+        """Leaves an event for the actor, unless it brings nothing."""
+        if event.handler is not None or not event.person.known:
+            self.pending.append(event)
+            self.waiting.add(hashed)
 
     def _take_all(self, resolved: list[tuple[Event, int]], suspects: set[int]) -> None:
         """Takes events one by one: the usual one, of the present or a later instant, here; all others by ``_take``."""
@@ -275,7 +212,7 @@ class Replay:
             try:
                 self._take(event, hashed, hashed in suspects)
             except RejectedEvent as refusal:
-                self._refuse(refusal)
+                self.intake.refuse(refusal)
 
     def _suspects(self, hashes: list[int]) -> set[int]:
         """Hashes that occur twice in a chunk, wait to be applied, or were used before."""
@@ -303,28 +240,16 @@ class Replay:
         now = max(at, WATERMARK_FIRST_MS if watermark is None else watermark)
         if at < now - self.settings.clock.lateness_ms:
             raise RejectedEvent("too_late", f"{now - at} ms behind")
-        if self.refreshes and self.refreshes[0].at_ms <= now and not (suspect and self._is_duplicate(hashed, now)):
-            self._come_into_force(now)
-            watermark = self.watermark
-        if watermark is None:
-            self._enforce(now)
-        elif suspect and (now > watermark or clamped or event.handler is None) and self._is_duplicate(hashed, now):
+        moves = watermark is None or now > watermark or clamped or event.handler is None
+        if suspect and moves and self._is_duplicate(hashed, now):
             self.result.duplicates += 1
             return
-        elif len(self.pending) >= CHUNK:
-            if now > watermark:
-                self._flush(now)
-            elif len(self.pending) >= PART_MAX:
-                self._apply_part(watermark)
-        watermark = self.watermark = now
+        self._rise(now)
         self.result.clamped += clamped
-        event.at, event.arrival = at, watermark
+        event.at, event.arrival = at, now
         if event.also and not is_known(event.person, event.also):
-            self._introduce(event, watermark)
-        if event.handler is None and event.person.known:
-            return
-        self.pending.append(event)
-        self.waiting.add(hashed)
+            self._introduce(event, now)
+        self._leave(event, hashed)
 
     def _introduce(self, event: Event, now: int) -> None:
         """Lets the identifiers of an event find their profile, before the event itself counts there."""
@@ -412,6 +337,7 @@ class Replay:
         result.applied = actor.counts["applied"]
         result.duplicates += actor.counts["duplicates"]
         result.profiles = actor.counts["profiles"]
+        result.unread_pages = self.intake.unread_pages
         for reason, count in actor.refused.items():
             result.refused[reason] = result.refused.get(reason, 0) + count
         result.evaluated = dict(zip(self.compiled.names, self.compiled.program.evaluated, strict=True))

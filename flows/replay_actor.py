@@ -19,7 +19,7 @@ from flows.replay_changes import Emitted, Teller
 from flows.replay_desk import KeptDesk
 from flows.timers import Timers
 from opportune.profile import NEVER, Change, Profile
-from state.keys import U64, decode_timer, pack_timer
+from state.keys import U64, decode_timer, pack_member, pack_membership, pack_timer
 from state.outbox import OutboxMessage
 from state.store import Batch as Write
 from state.store import Store
@@ -77,6 +77,7 @@ class ReplayActor(Actor):
 
     Attributes:
         told: the changes since they were last taken, each commit's in order.
+        indexed: whether the index of members is kept, for whoever looks people up in the store.
     """
 
     DESK = KeptDesk
@@ -89,11 +90,15 @@ class ReplayActor(Actor):
         super().__init__(*args, **options)
         self.graph.notes = FewNotes(self.store)
         self.told: list[Emitted] = []
+        self.indexed = False
 
-    def commit(self, out: list[Change], write: Write, letters: list[OutboxMessage]) -> list[OutboxMessage]:
-        """See ``Actor.commit``: returns the mail, and keeps the changes in ``told``."""
+    def commit(self, out: list[Change], write: Write, _: list[OutboxMessage]) -> list[OutboxMessage]:
+        """See ``Actor.commit``: returns the mail, and keeps the changes in ``told``; nobody reads dead letters."""
         if out:
-            self.told += self.changes.tell(net(out))
+            changes = net(out)
+            self.told += self.changes.tell(changes)
+            if self.indexed:
+                self._index(changes, write)
         self.graph.save(write)
         desk, arm = self.desk, self.timers.arm
         mail = self.mailbox.outgoing
@@ -104,6 +109,15 @@ class ReplayActor(Actor):
         self._save_places(write)
         self.store.write(write)
         return mail
+
+    def _index(self, changes: list[Change], write: Write) -> None:
+        """As ``Actor.commit`` has it, but for the version: of several changes of a profile the last one's."""
+        for profile, audience, entered, at_ms, _ in changes:
+            key = pack_member(audience, profile.id)
+            if entered:
+                write.put(key, pack_membership(at_ms, profile.version), self.members)
+            else:
+                write.delete(key, self.members)
 
     def settle(self) -> Store:
         """Returns the store with all profiles in it, for whoever reads them there."""

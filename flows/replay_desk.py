@@ -43,7 +43,7 @@ class KeptDesk(Desk):
         if len(self.at_hand) > self.kept_max or self.changed > WEIGH_EVERY:
             self._weigh()
 
-    def store_touched(self, write: Batch) -> None:
+    def store_touched(self, _: Batch) -> None:
         """Notes what has changed; it is written later."""
         unwritten = self.unwritten
         self.changed += len(self.touched)

@@ -126,5 +126,4 @@ def fire(profile: Profile, now: int, out: list[Change], evaluate: Sequence[Evalu
             else:
                 dues[handler] = due
         profile.due = min(dues.values(), default=NEVER)
-    if profile.now < now:
-        profile.now = now
+    profile.now = max(profile.now, now)

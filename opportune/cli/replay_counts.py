@@ -85,8 +85,7 @@ class Counts:
         """An instant is over: only now its numbers count, since at one instant nothing is in between."""
         now, peak = self.now, self.peak
         for name in self.touched:
-            if now[name] > peak[name]:
-                peak[name] = now[name]
+            peak[name] = max(peak[name], now[name])
             if self.curves:
                 self.curves[name].put(instant_ms(self.at), now[name])
         self.touched.clear()

@@ -46,6 +46,7 @@ def agrees(project: Project, raws: list[bytes], tables: Tables, *, later_ms: int
     """Explains every audience for every person at the end of a log, and looks at what the engine did and will do."""
     given_tables = loaded(project, tables)
     now_replay = Replay(project, tables=given_tables, clock=lambda: DAY_0)
+    now_replay.actor.indexed = True
     changes = [decode_emitted(one) for block in now_replay.run_blocks([raws]) for one in block]
     end_ms = now_replay.result.end_ms
     if end_ms is None:
