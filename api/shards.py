@@ -29,7 +29,7 @@ from state.keys import META_PLAN, META_STAGE
 from state.lineage import lineage_of
 from state.people import People, Person
 from state.person import HOPS_MAX, onward
-from state.reader import ShardReader
+from state.reader import ShardReader, read_cache
 from state.status import read_shard_times
 from state.store import Reading
 from state.warehouse import WarehouseTable
@@ -105,6 +105,7 @@ class Shards:
         self._people: dict[int, tuple[InForce, People]] = {}
         self._lineages: dict[int, tuple[bytes | None, Lineage | None]] = {}
         self._readers: dict[int, ShardReader] = {}
+        self._cache = read_cache()
         self._caught_ms: dict[int, int] = {}
         self._times: dict[int, int] = {}
 
@@ -218,7 +219,8 @@ class Shards:
         reader = self._readers.get(shard)
         try:
             if reader is None:
-                reader = self._readers[shard] = ShardReader(self.directory / "shards" / f"{shard:04d}")
+                directory = self.directory / "shards" / f"{shard:04d}"
+                reader = self._readers[shard] = ShardReader(directory, self._cache)
             reader.catch_up()
             self.people_of(shard, reader)
             # A list may be opened over a later state before this reader sees it: its people are not those of this one.

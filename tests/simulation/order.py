@@ -88,15 +88,11 @@ class Order:
         self.has.setdefault(profile, set()).add(text)
 
     def _claim(self, letter: Any) -> None:
-        self._asks(letter.suit)
+        self._suit(letter.suit)
         if letter.take:
             self.opposed.add((letter.suit.claimer, letter.suit.text))
 
-    def _claims(self, letter: Any) -> None:
-        for suit in letter.suits:
-            self._asks(suit)
-
-    def _asks(self, suit: Any) -> None:
+    def _suit(self, suit: Any) -> None:
         self.claimed.setdefault(self.now(suit.claimer), set()).add(suit.text)
 
     def _granted(self, letter: Any) -> None:

@@ -20,10 +20,10 @@ from flows.changes import ChangeWriter
 from flows.control import Forget, SnapshotDecision, encode_decision
 from flows.dead_letters import DeadLetters
 from flows.erasures import Erasures
-from flows.identity.letters import LETTERS, Grants, decode
+from flows.identity.letters import Claims, Grants, Letter
 from flows.in_force import in_force
 from flows.loop import LocalSnapshots, local_topic_id
-from flows.mail import LOCAL_TOPICS, Piece, decode_piece
+from flows.mail import LOCAL_TOPICS
 from flows.mail_time import MailTime
 from flows.refresh import put_in_force
 from flows.replay_changes import decode_change
@@ -55,7 +55,6 @@ class Checkpoint(NamedTuple):
 
     stores: list[MemoryStore]
     order: Order | None
-    told: set[bytes]
 
 
 class World:
@@ -100,7 +99,6 @@ class World:
         self.crashes = self.restores = 0
         self.generation = 1
         self.order = order
-        self.told: set[bytes] = set()
         self.checkpoints: list[Checkpoint] = []
         self.abandoned: list[tuple[int, deque[bytes]]] = []
         self.routers = [Router(self.compiled, shards) for _ in range(shards)]
@@ -125,10 +123,29 @@ class World:
             snapshots=self.snapshots,
             on_lost=lambda text: self.routers[shard].people.disown(text),  # noqa: PLW0108 - the router changes at a crash
         )
+        self._watch(actor)
         for messages in put_in_force(actor, tables, self.shards, DAY_0) if tables else ():
             self.take(actor, messages)
         actor.graph.forgetting.on_forgotten = self.routers[shard].people.forget
         return actor
+
+    def _watch(self, actor: Actor) -> None:
+        """What a shard decides is seen when it decides it, whether it says so by mail or to itself."""
+        outgoing = actor.graph.outgoing
+        send, gather = outgoing.send, outgoing.gather
+
+        def sent(letter: Letter) -> None:
+            if self.order is not None:
+                self.order.letter(letter)
+            send(letter)
+
+        def gathered(id_: bytes, kind: type[Claims | Grants], item: Any) -> None:
+            if self.order is not None:
+                self.order.letter(item)
+            gather(id_, kind, item)
+
+        outgoing.send = actor.graph.send = sent  # type: ignore[method-assign]  # looked at, not replaced
+        outgoing.gather = gathered  # type: ignore[method-assign]  # looked at, not replaced
 
     @property
     def changes(self) -> list[MembershipChange]:
@@ -265,42 +282,16 @@ class World:
 
     def take(self, actor: Actor, messages: list[OutboxMessage]) -> None:
         """What a shard sends is on its way."""
-        told: list[bytes] = []
         for message in messages:
             if message.topic == LOCAL_TOPICS.mailbox:
                 queue = self.channels[actor.shard].setdefault(message.partition, deque())
                 queue.append(message.value or b"")
-                told.append(message.value or b"")
             elif message.topic == LOCAL_TOPICS.control:
                 self.control.append((message.value or b"", 0))
             elif message.topic == "dead-letters":
                 self.letters.append(message)
             else:
                 self.sent.append(message)
-        self._tell(told)
-
-    def _tell(self, values: list[bytes]) -> None:
-        """What a shard has decided in a batch is seen when it says so for the first time.
-
-        Grants are gathered by receiver: their order is that of the turns, and what was decided after them may be said before.
-        """
-        if self.order is None:
-            return
-        letters = []
-        for value in values:
-            if value in self.told:
-                continue
-            self.told.add(value)
-            piece = decode_piece(value)
-            assert isinstance(piece, Piece)
-            if piece.kind in LETTERS:
-                letters.append(decode(piece.kind, piece.body))
-        granted = [one for letter in letters if isinstance(letter, Grants) for one in letter.granted]
-        for letter in sorted(granted, key=lambda one: one.turn):
-            self.order.letter(letter)
-        for letter in letters:
-            if not isinstance(letter, Grants):
-                self.order.letter(letter)
 
     def acknowledge(self, shard: int) -> None:
         """An epoch of a shard ends, if all that it sent has arrived."""
@@ -320,7 +311,7 @@ class World:
 
     def checkpoint(self) -> None:
         """All shards are copied, as they are between two steps."""
-        made = Checkpoint(list(map(MemoryStore.copy, self.stores)), self.order and self.order.copy(), set(self.told))
+        made = Checkpoint(list(map(MemoryStore.copy, self.stores)), self.order and self.order.copy())
         self.checkpoints = [*self.checkpoints, made][-CHECKPOINTS_MAX:]
 
     def restore(self) -> None:
@@ -329,10 +320,10 @@ class World:
             return
         self.restores += 1
         self.generation += 1
-        stores, order, told = self.random.choice(self.checkpoints)
+        stores, order = self.random.choice(self.checkpoints)
         self.stores = list(map(MemoryStore.copy, stores))
         continue_under(self.stores, self.generation)
-        self.order, self.told = order and order.copy(), set(told)
+        self.order = order and order.copy()
         self.abandoned += [(receiver, queue) for channels in self.channels for receiver, queue in channels.items()]
         self.channels = [{} for _ in range(self.shards)]
         for shard in range(self.shards):
