@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import attrgetter
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import xxhash
@@ -77,6 +77,11 @@ class Actor:
         mail_read: the offset below which the shard's mail is applied and synced, as of the last snapshot.
     """
 
+    # A replay has its own (flows.replay_actor).
+    DESK: ClassVar[type[Desk]] = Desk
+    TIMERS: ClassVar[type[Timers]] = Timers
+    SWEEP: ClassVar[int] = SWEEP_MAX
+
     def __init__(
         self,
         shard: int,
@@ -107,8 +112,8 @@ class Actor:
         self.durable_batches = settings.state.durability == "batch"
         self.lateness_ms = settings.clock.lateness_ms
         self.period_ms = settings.dedupe.period_ms
-        self.desk = Desk(compiled, store, tables)
-        self.timers = Timers(store)
+        self.desk = self.DESK(compiled, store, tables)
+        self.timers = self.TIMERS(store)
         self.positions = Positions(store.get("meta", META_APPLIED) or b"")
         self.outbox = Outbox(store)
         self.mail_topics = mail
@@ -297,7 +302,7 @@ class Actor:
 
     def _sweep(self, out: list[Change], write: Write) -> None:
         """Fires timers that are due before the shard's time, a bounded number of them."""
-        keys = self.timers.due(self.time_ms, SWEEP_MAX)
+        keys = self.timers.due(self.time_ms, self.SWEEP)
         if not keys:
             return
         desk = self.desk
@@ -306,8 +311,7 @@ class Actor:
         self.refresh.meet(ids, out)
         swept = [desk.profiles[profile_id] for profile_id in dict.fromkeys(ids)]
         desk.open_due(swept, self.time_ms - 1)
-        for key in keys:
-            write.delete(key, self.timers.family)
+        self.timers.remove(keys, write)
         for profile in swept:
             profile.timer = 0
             desk.touch(profile)

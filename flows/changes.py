@@ -91,6 +91,7 @@ class ChangeWriter:
         source = source_of(compiled.project.name)
         self.headers = [membership_headers(word, source) for word in WORDS]
         self.instant = (0, b"")
+        self.event_type: type[Any] = compiled.event_type.type
 
     def emitted_at(self) -> bytes:
         """Now, as the records of one batch say it."""

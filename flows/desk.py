@@ -274,9 +274,13 @@ class Desk:
 
     def store_touched(self, write: Batch) -> None:
         """Puts what has changed into a write."""
+        self.put(self.touched, write)
+
+    def put(self, profiles: Iterable[Profile], write: Batch) -> None:
+        """Puts profiles into a write: their heads, and what is dirty of them."""
         put, family, suffixes = write.put, self.family, self.suffixes
         written = 0
-        for profile in self.touched:
+        for profile in profiles:
             profile_id, groups, row = profile.id, profile.groups, profile.row
             for group in profile.dirty:
                 value = groups[group]

@@ -61,7 +61,7 @@ from opportune.clock import monotonic_ms, wall_clock_ms
 from opportune.compiled import Compiled
 from opportune.errors import OpportuneError
 from opportune.project import Project
-from opportune.settings import Kafka
+from opportune.settings import Kafka, Settings
 from state.rocks import RocksStore, shared_memory
 from state.warehouse import WarehouseTable, columns_or_kept, load_table
 
@@ -99,12 +99,16 @@ def load(options: Options) -> Project:
     known = settings_of(options.directory).state.directory
     state = options.state or options.directory / known
     project = load_project(options.directory, columns_or_kept(state / DIRECTORY))
-    settings = project.settings
+    settings = reached(project.settings, options.bootstrap_servers, options.topic_prefix)
+    return msgspec.structs.replace(project, settings=settings)
+
+
+def reached(settings: Settings, bootstrap_servers: str | None, topic_prefix: str) -> Settings:
+    """The settings with the broker and the names of topics that the environment and the command line say."""
     kafka = with_environment(settings.kafka, os.environ)
-    if options.bootstrap_servers:
-        kafka = msgspec.structs.replace(kafka, bootstrap_servers=options.bootstrap_servers)
-    topics = with_prefix(settings.topics, options.topic_prefix)
-    return msgspec.structs.replace(project, settings=msgspec.structs.replace(settings, kafka=kafka, topics=topics))
+    if bootstrap_servers:
+        kafka = msgspec.structs.replace(kafka, bootstrap_servers=bootstrap_servers)
+    return msgspec.structs.replace(settings, kafka=kafka, topics=with_prefix(settings.topics, topic_prefix))
 
 
 def state_directory(project: Project, options: Options) -> Path:

@@ -105,6 +105,17 @@ class People:
             return ()
         return self.find(event)[1]
 
+    def user(self, raw: Any) -> Person | None:
+        """The person of a userId that comes alone, in the short way; None where ``find`` has to look."""
+        if self.short is None or raw.__class__ is not str:
+            return None
+        person = self.by_user.get(raw) or self._recalled(0, raw)
+        if person is None:
+            text = normalised(self.namespaces[0], raw)
+            if text and not is_too_long(text) and not self.blocked(text):
+                person = self._remember(0, raw, text)
+        return person
+
     def find(self, event: Any) -> tuple[Person, tuple[Person, ...]]:
         """The person of an event's strongest identifier, and those of its others, in order.
 

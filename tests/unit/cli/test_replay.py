@@ -89,8 +89,10 @@ def test_wrong_usage(shop: Path, arguments: list[str], code: int, says: str) -> 
     assert says in result.stderr
 
 
-def test_events_are_needed(shop: Path) -> None:
-    assert run(shop).exit_code == 2
+def test_files_and_topics_do_not_mix(shop: Path) -> None:
+    result = run(shop, "--events", str(shop / "events.jsonl"), "--from", "2026-01-01")
+    assert result.exit_code == 2
+    assert "for topics" in result.stderr
 
 
 def test_a_project_that_is_wrong_is_told_with_its_places(shop: Path) -> None:
