@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import attrgetter
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import xxhash
@@ -73,8 +73,14 @@ class Actor:
     Attributes:
         counts: what was done since the start, by word.
         refused: refused records since the start, by reason.
+        time_ms, read_ms: log time, and how far the inputs are read: the former waits for mail (flows.mail_time).
         mail_read: the offset below which the shard's mail is applied and synced, as of the last snapshot.
     """
+
+    # A replay has its own (flows.replay_actor).
+    DESK: ClassVar[type[Desk]] = Desk
+    TIMERS: ClassVar[type[Timers]] = Timers
+    SWEEP: ClassVar[int] = SWEEP_MAX
 
     def __init__(
         self,
@@ -106,8 +112,8 @@ class Actor:
         self.durable_batches = settings.state.durability == "batch"
         self.lateness_ms = settings.clock.lateness_ms
         self.period_ms = settings.dedupe.period_ms
-        self.desk = Desk(compiled, store, tables)
-        self.timers = Timers(store)
+        self.desk = self.DESK(compiled, store, tables)
+        self.timers = self.TIMERS(store)
         self.positions = Positions(store.get("meta", META_APPLIED) or b"")
         self.outbox = Outbox(store)
         self.mail_topics = mail
@@ -121,7 +127,7 @@ class Actor:
         self.meta = store.family("meta")
         self.succession = Succession(self)
         self.refresh = Refresh(self, tables, snapshots)
-        self.time_ms = 0
+        self.time_ms = self.read_ms = 0
         self.settled_ms = 0
         self.reached = Reached(store)
         self.saved_ms = 0
@@ -160,17 +166,19 @@ class Actor:
         self.refresh.turn(self.time_ms)
         if batch.mail:
             refused += self.incoming.take(batch.mail, self.positions, write)
-            self.graph.end()
+            self.graph.settle()
+            self.mailbox.answering = self.graph.outgoing.busy
             for versions in self.decisions.snapshots():
-                self.refresh.decide(versions, self.time_ms or batch.time_ms)
+                self.refresh.decide(versions, self.time_ms or batch.read_ms or batch.time_ms)
             self.graph.forgetting.decide(self.decisions.erasures())
-        if events:
-            self.graph.apply(events)
+        self.graph.apply(events)
         self.time_ms = max(self.time_ms, batch.time_ms)
+        self.read_ms = max(self.read_ms, batch.read_ms or batch.time_ms)
         self._sweep(out, write)
         if quiet:
             self.refresh.slice(out)
             self.succession.slice()
+        self.graph.settle()
         self._advance(batch.spans)
         for _, refusal in refused:
             self.refused[refusal.reason] = self.refused.get(refusal.reason, 0) + 1
@@ -205,6 +213,7 @@ class Actor:
     ) -> None:
         """Applies events in order; an exception in here is a bug, and the record that met it is told to ``on_poison``."""
         desk, evaluate, graph = self.desk, self.evaluate, self.graph
+        claiming = graph.claiming
         if graph.shortcuts.moves:
             graph.shortcuts.redirect(events, graph.forwarding.addressed)
         wanted = desk.load_for(events)
@@ -242,7 +251,7 @@ class Actor:
                     if hashed and recalled is not None and self.is_duplicate(hashed, now, recalled, used, profile):
                         continue
                     if event.also:
-                        graph.noted.append((profile, event))
+                        claiming.noted.append((profile, event))
                     if action is None and profile.now:
                         event.person.known = True
                         continue
@@ -265,8 +274,7 @@ class Actor:
             self.on_poison(event.origin, error)
             raise
         self.counts["applied"] += applied
-        if graph.noted:
-            graph.join()
+        claiming.apply()
         if used:
             self.seen.add(write, np.array(list(used), np.uint64), np.array(list(used.values()), np.int64))
 
@@ -294,7 +302,7 @@ class Actor:
 
     def _sweep(self, out: list[Change], write: Write) -> None:
         """Fires timers that are due before the shard's time, a bounded number of them."""
-        keys = self.timers.due(self.time_ms, SWEEP_MAX)
+        keys = self.timers.due(self.time_ms, self.SWEEP)
         if not keys:
             return
         desk = self.desk
@@ -303,8 +311,7 @@ class Actor:
         self.refresh.meet(ids, out)
         swept = [desk.profiles[profile_id] for profile_id in dict.fromkeys(ids)]
         desk.open_due(swept, self.time_ms - 1)
-        for key in keys:
-            write.delete(key, self.timers.family)
+        self.timers.remove(keys, write)
         for profile in swept:
             profile.timer = 0
             desk.touch(profile)
@@ -323,7 +330,7 @@ class Actor:
         due = self.time_ms - self.saved_ms >= SAVE_MS and (self.moved or self.outbox.trimmable)
         unsaved = mailbox.wrote or self.refresh.unsaved or self.succession.saved
         if not (desk.touched or messages or mail or due or unsaved):
-            return self.hand_over.take([], [], self.time_ms)
+            return self.hand_over.take([], [], self.read_ms)
         for profile in desk.touched:
             self.timers.arm(profile, write)
         desk.store_touched(write)
@@ -337,7 +344,7 @@ class Actor:
         if self.durable_batches:
             self.store.sync()
         self.on_point("after_write")
-        return self.hand_over.take(messages, mail, self.time_ms)
+        return self.hand_over.take(messages, mail, self.read_ms)
 
     def _save_places(self, write: Write) -> None:
         """Puts how far everything was read and sent into a write."""

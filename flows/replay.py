@@ -16,23 +16,24 @@ from copy import copy
 from itertools import islice
 from operator import itemgetter
 
-import msgspec
 import numpy as np
 
-from flows.actor import Actor, hash_id
 from flows.batch import Batch, LocalRecord, Mail
-from flows.changes import ChangeWriter
 from flows.dead_letters import DeadLetters
 from flows.mail import LOCAL_TOPICS
 from flows.refresh import put_in_force
-from flows.replay_changes import ORDER, Emitted, decode_emitted, emitted, without_flaps
+from flows.replay_actor import ReplayActor
+from flows.replay_changes import ORDER, Emitted, Teller, decode_emitted, without_flaps
+from flows.replay_intake import Intake
+from flows.replay_result import Refresh, ReplayResult
 from opportune.clock import Clock, wall_clock_ms
 from opportune.compiled import Compiled
 from opportune.decode import Event
 from opportune.errors import RejectedEvent
 from opportune.event import Instants, effective_ms, iso_text
 from opportune.membership import MembershipChange
-from opportune.people import People, is_known
+from opportune.people import is_known
+from opportune.profile import NEVER
 from opportune.project import Project
 from state.memory import MemoryStore
 from state.outbox import OutboxMessage
@@ -43,45 +44,6 @@ PART_MAX = 100_000
 """An instant of more events than this is applied in parts, so that memory does not follow it."""
 WATERMARK_FIRST_MS = 1
 """Log time does not begin before 1970: due instants are stored without a sign."""
-
-
-class ReplayResult(msgspec.Struct):
-    """What a replay found.
-
-    Args:
-        changes: in order of instant, profile and audience, unless they were handed out as they came.
-        events: lines read.
-        applied: events that reached somebody's features.
-        duplicates: events that were dropped.
-        refused: refused lines, by reason.
-        clamped: events that claimed to be later than their ``receivedAt``.
-        after_until: events later than ``until``, ignored.
-        profiles: people who exist at the end.
-        evaluated: how often each audience was evaluated, where that was counted.
-        unread_pages: page and screen calls that no condition reads.
-        start_ms: the first instant.
-        end_ms: the last instant.
-    """
-
-    changes: list[MembershipChange]
-    events: int = 0
-    applied: int = 0
-    duplicates: int = 0
-    refused: dict[str, int] = {}
-    clamped: int = 0
-    after_until: int = 0
-    profiles: int = 0
-    evaluated: dict[str, int] = {}
-    unread_pages: int = 0
-    start_ms: int | None = None
-    end_ms: int | None = None
-
-
-class Refresh(msgspec.Struct, frozen=True):
-    """Warehouse tables, by name, that come into force at an instant, milliseconds since the epoch."""
-
-    at_ms: int
-    tables: Mapping[str, WarehouseTable]
 
 
 class Replay:
@@ -112,15 +74,15 @@ class Replay:
         self.until_ms = until_ms
         self.clock = clock
         self.settings = project.settings
-        self.people = People(1, project.identity, self.compiled.event_type)
-        self.actor = Actor(
+        self.intake = Intake(self.compiled)
+        self.actor = ReplayActor(
             0,
             self.compiled,
             MemoryStore(),
             tables=self.tables,
-            changes=ChangeWriter(self.compiled, "memberships", 1, clock),
+            changes=Teller(self.compiled, "memberships", 1, clock),
             dead_letters=DeadLetters("dead-letters", self.settings.event_bytes_max),
-            on_lost=self.people.disown,
+            on_lost=self.intake.people.disown,
         )
         self.instants = Instants()
         self.watermark: int | None = None
@@ -130,8 +92,8 @@ class Replay:
         self.mail: list[Mail] = []
         self.mailed = 0
         self.final_ms = 0
-        self.split: set[bytes] = set()
-        self.result = ReplayResult([])
+        self.split: set[str] = set()
+        self.result = ReplayResult([], refused=self.intake.refused)
 
     def run(self, lines: Iterable[bytes]) -> Iterator[MembershipChange]:
         """Plays lines of JSON.
@@ -192,46 +154,65 @@ class Replay:
         return self.final(ended=True)
 
     def _chunk(self, values: list[bytes], start: int) -> None:
-        """Resolves a chunk, asks once which message ids may be repeats, then takes its events one by one."""
-        refusals: list[tuple[int, RejectedEvent]] = []
-        events = self.compiled.event_type.decode_all(values, refusals, self.settings.event_bytes_max)
-        for _, refusal in refusals:
-            self._refuse(refusal)
+        """Takes a chunk; which message ids may be repeats is asked once for all."""
         self.result.events += len(values)
-        resolved: list[tuple[Event, int]] = []
-        for number, event in enumerate(events):
-            if event is not None:
-                event.origin = LocalRecord("events", 0, start + number, values[number])
-                try:
-                    resolved.append((event, self._resolve(event)))
-                except RejectedEvent as refusal:
-                    self._refuse(refusal)
-        suspects = self._suspects([hashed for _, hashed in resolved])
+        records = [LocalRecord("events", 0, number, value) for number, value in enumerate(values, start)]
+        taken = self.intake.take(values, records, [None] * len(values))
+        suspects = self._suspects([hashed for _, hashed in taken])
+        self._take_all(taken, suspects)
+
+    def _rise(self, now: int) -> None:
+        """The watermark rises, or stays; what waits is applied where it is much, and tables whose instant has come are used."""
+        self._come_into_force(now)
+        if self.watermark is None:
+            self._enforce(now)
+        elif len(self.pending) >= CHUNK:
+            if now > self.watermark:
+                self._flush(now)
+            elif len(self.pending) >= PART_MAX:
+                self._apply_part(self.watermark)
+        self.watermark = now
+
+    def _leave(self, event: Event, hashed: int) -> None:
+        """Leaves an event for the actor, unless it brings nothing."""
+        if event.handler is not None or not event.person.known:
+            self.pending.append(event)
+            self.waiting.add(hashed)
+
+    def _take_all(self, resolved: list[tuple[Event, int]], suspects: set[int]) -> None:
+        """Takes events one by one: the usual one, of the present or a later instant, here; all others by ``_take``."""
+        seconds, suffixes = self.instants.seconds, self.instants.suffixes
+        lateness_ms, until_ms = self.settings.clock.lateness_ms, NEVER if self.until_ms is None else self.until_ms
         for event, hashed in resolved:
+            watermark, stamp = self.watermark, event.timestamp
+            if (
+                stamp is not None
+                and watermark is not None
+                and event.receivedAt is None
+                and event.originalTimestamp is None
+                and event.sentAt is None
+                and hashed not in suspects
+                and not self.refreshes
+                and len(self.pending) < CHUNK
+                and (not event.also or is_known(event.person, event.also))
+            ):
+                try:
+                    at = seconds[stamp[:19]] + suffixes[stamp[19:]]
+                except KeyError:
+                    at = NEVER
+                if watermark - lateness_ms <= at <= until_ms and at != NEVER:
+                    event.at = at
+                    if at > watermark:
+                        watermark = self.watermark = at
+                    event.arrival = watermark
+                    if event.handler is not None or not event.person.known:
+                        self.pending.append(event)
+                        self.waiting.add(hashed)
+                    continue
             try:
                 self._take(event, hashed, hashed in suspects)
             except RejectedEvent as refusal:
-                self._refuse(refusal)
-
-    def _refuse(self, refusal: RejectedEvent) -> None:
-        self.result.refused[refusal.reason] = self.result.refused.get(refusal.reason, 0) + 1
-
-    def _resolve(self, event: Event) -> int:
-        """Finds action and person; returns the hash of the message id as the actor has it, 0 for none."""
-        if event.type is None:
-            raise RejectedEvent("bad_type", "there is no type")
-        event.handler = self.compiled.action(event)
-        if event.handler is None and event.type in ("page", "screen"):
-            self.result.unread_pages += 1
-        # A user id that was seen before needs no more than a look, where nothing else says who it is.
-        person = self.people.by_user.get(event.userId) if event.anonymousId is None else None
-        if person is None or event.type in self.people.slow_types:
-            event.person, event.also = self.people.find(event)
-        else:
-            event.person, event.also = person, ()
-        if not event.messageId:
-            return 0
-        return hash_id(event.messageId.encode()) ^ int(event.person.salt)
+                self.intake.refuse(refusal)
 
     def _suspects(self, hashes: list[int]) -> set[int]:
         """Hashes that occur twice in a chunk, wait to be applied, or were used before."""
@@ -259,28 +240,16 @@ class Replay:
         now = max(at, WATERMARK_FIRST_MS if watermark is None else watermark)
         if at < now - self.settings.clock.lateness_ms:
             raise RejectedEvent("too_late", f"{now - at} ms behind")
-        if self.refreshes and self.refreshes[0].at_ms <= now and not (suspect and self._is_duplicate(hashed, now)):
-            self._come_into_force(now)
-            watermark = self.watermark
-        if watermark is None:
-            self._enforce(now)
-        elif suspect and (now > watermark or clamped or event.handler is None) and self._is_duplicate(hashed, now):
+        moves = watermark is None or now > watermark or clamped or event.handler is None
+        if suspect and moves and self._is_duplicate(hashed, now):
             self.result.duplicates += 1
             return
-        elif len(self.pending) >= CHUNK:
-            if now > watermark:
-                self._flush(now)
-            elif len(self.pending) >= PART_MAX:
-                self._apply_part(watermark)
-        watermark = self.watermark = now
+        self._rise(now)
         self.result.clamped += clamped
-        event.at, event.arrival = at, watermark
+        event.at, event.arrival = at, now
         if event.also and not is_known(event.person, event.also):
-            self._introduce(event, watermark)
-        if event.handler is None and event.person.known:
-            return
-        self.pending.append(event)
-        self.waiting.add(hashed)
+            self._introduce(event, now)
+        self._leave(event, hashed)
 
     def _introduce(self, event: Event, now: int) -> None:
         """Lets the identifiers of an event find their profile, before the event itself counts there."""
@@ -291,14 +260,15 @@ class Replay:
         self._apply_part(now)
 
     def _time(self, event: Event) -> tuple[int | None, bool]:
-        """As ``effective_ms``; the usual message has a timestamp that is read already, and no other time."""
-        stamp, received = event.timestamp, event.receivedAt
-        if stamp is not None and received is None and event.originalTimestamp is None and event.sentAt is None:
-            try:
-                return self.instants.seconds[stamp[:19]] + self.instants.suffixes[stamp[19:]], False
-            except KeyError:
-                pass
-        return effective_ms(self.instants, stamp, event.originalTimestamp, event.sentAt, received, self.watermark)
+        """As ``effective_ms``."""
+        return effective_ms(
+            self.instants,
+            event.timestamp,
+            event.originalTimestamp,
+            event.sentAt,
+            event.receivedAt,
+            self.watermark,
+        )
 
     def _is_duplicate(self, hashed: int, now: int) -> bool:
         """Whether an id was used within the period; what waits is applied first, in the middle of its instant."""
@@ -316,7 +286,7 @@ class Replay:
 
     def _enforce(self, at_ms: int) -> None:
         if self.tables:
-            self.split.add(iso_text(at_ms).encode())
+            self.split.add(iso_text(at_ms))
         if self.result.start_ms is None:
             self.result.start_ms = at_ms
         for messages in put_in_force(self.actor, self.tables, 1, at_ms):
@@ -334,34 +304,32 @@ class Replay:
     def _apply_part(self, instant_ms: int) -> None:
         """Applies what waits in the middle of its instant; ``final`` makes the net of it."""
         self._apply(instant_ms)
-        self.split.add(iso_text(instant_ms).encode())
+        self.split.add(iso_text(instant_ms))
 
     def _flush(self, time_ms: int) -> None:
         """Everything before an instant is done with."""
         self._apply(time_ms)
         while self.actor.overdue:
             self._collect(self.actor.sweep())
-        # Nobody asks for it again: the outbox keeps nothing.
-        self.actor.snapshot()
-        self.actor.committed()
         self.final_ms = time_ms
 
     def _collect(self, messages: list[OutboxMessage]) -> None:
         for message in messages:
-            if message.topic == LOCAL_TOPICS.mailbox:
-                self.mail.append(Mail(LOCAL_TOPICS.mailbox_id, 0, self.mailed, message.value or b""))
-                self.mailed += 1
-        self.ready += emitted(messages)
+            self.mail.append(Mail(LOCAL_TOPICS.mailbox_id, 0, self.mailed, message.value or b""))
+            self.mailed += 1
+        if self.actor.told:
+            self.ready += self.actor.told
+            self.actor.told = []
 
     def final(self, *, ended: bool = False) -> list[Emitted]:
         """Hands out, in order, the changes of instants that have passed; in the end all of them."""
         ready = self.ready
         ready.sort(key=ORDER)
-        cut = len(ready) if ended else bisect_left(ready, iso_text(self.final_ms).encode(), key=itemgetter(0))
+        cut = len(ready) if ended else bisect_left(ready, iso_text(self.final_ms), key=itemgetter(0))
         done, self.ready = ready[:cut], ready[cut:]
         if self.split and done:
             done = without_flaps(done, self.split)
-            self.split = {at for at in self.split if not ended and at >= iso_text(self.final_ms).encode()}
+            self.split = {at for at in self.split if not ended and at >= iso_text(self.final_ms)}
         return done
 
     def _finish(self, end_ms: int | None) -> None:
@@ -369,6 +337,7 @@ class Replay:
         result.applied = actor.counts["applied"]
         result.duplicates += actor.counts["duplicates"]
         result.profiles = actor.counts["profiles"]
+        result.unread_pages = self.intake.unread_pages
         for reason, count in actor.refused.items():
             result.refused[reason] = result.refused.get(reason, 0) + count
         result.evaluated = dict(zip(self.compiled.names, self.compiled.program.evaluated, strict=True))

@@ -90,7 +90,7 @@ def why(project: Project, story: Story, failure: Failure) -> list[Explanation]:
     replay = replayed(project, story.warehouse, rows, {})
     plan = replay.compiled.plan
     found = []
-    store = replay.actor.store
+    store = replay.actor.settle()
     for name in failure.people[:EXPLAINED_MAX]:
         profile = where(lambda _: store, profile_of(*split(name)))
         person = person_state(plan, store, profile, replay.tables)

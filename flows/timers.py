@@ -35,7 +35,7 @@ class Timers:
             limit: how many at most; ``next_due`` stays below ``until_ms`` where there are more.
 
         Returns:
-            Keys of the family; the caller deletes them in the write that holds what came of them.
+            Keys of the family; the caller removes them in the write that holds what came of them.
         """
         if self.next_due >= until_ms:
             return []
@@ -51,6 +51,11 @@ class Timers:
         else:
             self.swept = end
         return taken
+
+    def remove(self, keys: list[bytes], write: Batch) -> None:
+        """Removes timers that were taken."""
+        for key in keys:
+            write.delete(key, self.family)
 
     def arm(self, profile: Profile, write: Batch) -> None:
         """Sets the profile's timer where it has none that is early enough."""

@@ -266,13 +266,18 @@ def _configs(asked: Sequence[Wanted], admin: AdminClient) -> dict[str, dict[str,
 
 def _topic(each: Wanted, known: tuple[bytes, int], config: dict[str, str], admin: AdminClient, stop: Stop) -> Topic:
     topic_id, partitions = known
-    starts = _offsets(each.name, partitions, _EARLIEST, admin, stop)
-    ends = _offsets(each.name, partitions, _LATEST, admin, stop)
+    starts, ends = bounds(each.name, partitions, admin, stop)
     append = config.get("message.timestamp.type") == "LogAppendTime"
     return Topic(each.name, topic_id, partitions, append, starts, ends)
 
 
-def _offsets(name: str, partitions: int, spec: OffsetSpec, admin: AdminClient, stop: Stop) -> tuple[int, ...]:
+def bounds(name: str, partitions: int, admin: AdminClient, stop: Stop) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """By partition of a topic the first offset that the broker still has, and the one after the last record."""
+    return offsets(name, partitions, _EARLIEST, admin, stop), offsets(name, partitions, _LATEST, admin, stop)
+
+
+def offsets(name: str, partitions: int, spec: OffsetSpec, admin: AdminClient, stop: Stop) -> tuple[int, ...]:
+    """By partition of a topic the offset that the broker tells for ``spec``; waits for leaders. Raises ``KafkaException``."""
     request = {TopicPartition(name, partition): spec for partition in range(partitions)}
     waited_ms = 0
     while True:

@@ -33,6 +33,7 @@ CALL_TYPES = frozenset({"track", "page", "screen", "identify", "group", "alias"}
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 NAIVE_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - only to print with a Z
 MILLISECOND = timedelta(milliseconds=1)
+LAST_MS = (datetime(9999, 12, 31, 23, 59, 59, 999_000, UTC) - EPOCH) // MILLISECOND
 ISO_8601 = re.compile(
     r"(\d{4}-\d\d-\d\d|\d{8}|\d{4}-?W\d\d-?\d)"
     r"([T ]\d\d(:?\d\d(:?\d\d([.,]\d+)?)?)?(Z|[+-]\d\d(:?\d\d)?)?)?",
@@ -47,8 +48,19 @@ CACHED_CHARS_MAX = 40
 """A number with a longer text is not remembered: prices are short."""
 IDENTIFIER_DIGITS_MAX = 1_000
 """A number of more digits, such as 1e999999999, is no identifier."""
-SECONDS: dict[int, str] = {}
-"""Texts of seconds that were written lately; neighbouring changes share them."""
+_ZONES = ("Z", "+00:00", "")
+SUFFIXES = dict.fromkeys(_ZONES, 0) | {f".{ms:03d}{zone}": ms for ms in range(1000) for zone in _ZONES}
+"""What may follow the second of an instant in UTC, and its milliseconds; never changed."""
+DAY_MS = 86_400_000
+MINUTE_MS = 60_000
+DAYS_MAX = 10_000
+DAYS: dict[int, str] = {}
+"""Texts of days that were written lately, with their T."""
+MINUTES = [f"{hour:02d}:{minute:02d}:" for hour in range(24) for minute in range(60)]
+SECONDS = [f"{second:02d}." for second in range(60)]
+OF_MINUTES = {text: number * MINUTE_MS for number, text in enumerate(MINUTES)}
+OF_SECONDS = {text[:2]: number * 1000 for number, text in enumerate(SECONDS)}
+MILLISECONDS = [f"{ms:03d}Z" for ms in range(1000)]
 
 
 def instant_ms(text: str) -> int:
@@ -74,6 +86,35 @@ def instant_ms(text: str) -> int:
         raise ValueError(str(error)) from error
 
 
+class Seconds(dict[str, int]):
+    """Instants of texts of seconds such as ``2026-01-01T12:00:00``, read in UTC; a new second of a known day is a sum.
+
+    A look-up raises ``KeyError`` for a text that ``Instants`` has not put here, of a day that it has not read either.
+    """
+
+    __slots__ = ("days",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.days: dict[str, int] = {}
+
+    def __missing__(self, text: str) -> int:
+        moment = self.days[text[:11]] + OF_MINUTES[text[11:17]] + OF_SECONDS[text[17:]]
+        if len(self) >= CACHED_MAX:
+            self.clear()
+        self[text] = moment
+        return moment
+
+    def learn(self, text: str, moment: int) -> None:
+        """Takes what a text of the usual shape is; its day helps to read others."""
+        if len(self) >= CACHED_MAX:
+            self.clear()
+        self[text] = moment
+        if len(self.days) >= DAYS_MAX:
+            self.days.clear()
+        self.days[text[:11]] = moment - moment % DAY_MS
+
+
 class Instants:
     """Reads instants fast: the second's text is looked up, the milliseconds are added.
 
@@ -81,9 +122,8 @@ class Instants:
     """
 
     def __init__(self) -> None:
-        self.seconds: dict[str, int] = {}
-        zones = ("Z", "+00:00", "")
-        self.suffixes = dict.fromkeys(zones, 0) | {f".{ms:03d}{zone}": ms for ms in range(1000) for zone in zones}
+        self.seconds = Seconds()
+        self.suffixes = SUFFIXES
 
     def __call__(self, text: str) -> int:
         """The instant of a text, as ``instant_ms``."""
@@ -96,21 +136,20 @@ class Instants:
         moment = instant_ms(text)
         rest = self.suffixes.get(text[19:])
         if rest is not None and text[4:5] == "-" and text[10:11] in ("T", " ") and text[13:14] == text[16:17] == ":":
-            if len(self.seconds) >= CACHED_MAX:
-                self.seconds.clear()
-            self.seconds[text[:19]] = moment - rest
+            self.seconds.learn(text[:19], moment - rest)
         return moment
 
 
 def iso_text(ms: int) -> str:
-    """An instant as ISO 8601 in UTC with milliseconds."""
-    second, rest = divmod(ms, 1000)
-    text = SECONDS.get(second)
+    """An instant as ISO 8601 in UTC with milliseconds; one after the year 9999, such as when a window ends, as the last of it."""
+    day, rest = divmod(ms if ms <= LAST_MS else LAST_MS, DAY_MS)
+    text = DAYS.get(day)
     if text is None:
-        if len(SECONDS) >= CACHED_MAX:
-            SECONDS.clear()
-        text = SECONDS[second] = (NAIVE_EPOCH + timedelta(seconds=second)).isoformat()
-    return f"{text}.{rest:03d}Z"
+        if len(DAYS) >= DAYS_MAX:
+            DAYS.clear()
+        text = DAYS[day] = f"{(NAIVE_EPOCH + timedelta(days=day)).date().isoformat()}T"
+    minute, rest = divmod(rest, MINUTE_MS)
+    return f"{text}{MINUTES[minute]}{SECONDS[rest // 1000]}{MILLISECONDS[rest % 1000]}"
 
 
 def nine_places(number: Decimal) -> Decimal:

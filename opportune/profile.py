@@ -108,11 +108,22 @@ def advance(profile: Profile, until: int, out: list[Change], evaluate: Sequence[
 def fire(profile: Profile, now: int, out: list[Change], evaluate: Sequence[Evaluate], by: Any) -> None:
     """Evaluates at ``now`` what is due by then, and finds the new dues."""
     dues = profile.dues
-    for handler in [number for number, due in dues.items() if due <= now]:
-        due = evaluate[handler](profile, now, out, by)
-        if due == NEVER:
-            del dues[handler]
-        else:
-            dues[handler] = due
-    profile.due = min(dues.values(), default=NEVER)
+    if len(dues) == 1:
+        # Most people have done one kind of thing.
+        ((handler, due),) = dues.items()
+        if due <= now:
+            due = evaluate[handler](profile, now, out, by)
+            if due == NEVER:
+                del dues[handler]
+            else:
+                dues[handler] = due
+        profile.due = due
+    else:
+        for handler in [number for number, due in dues.items() if due <= now]:
+            due = evaluate[handler](profile, now, out, by)
+            if due == NEVER:
+                del dues[handler]
+            else:
+                dues[handler] = due
+        profile.due = min(dues.values(), default=NEVER)
     profile.now = max(profile.now, now)

@@ -99,8 +99,9 @@ def _of_events(
     replay = Replay(files.first, tables=tables, refreshes=files.refreshes(), until_ms=at_ms)
     for _ in replay.run_blocks(lines_of(events)):
         pass
-    profile = where(lambda _: replay.actor.store, profile_of(*name))
-    found = person_state(replay.compiled.plan, replay.actor.store, profile, replay.tables)
+    store = replay.actor.settle()
+    profile = where(lambda _: store, profile_of(*name))
+    found = person_state(replay.compiled.plan, store, profile, replay.tables)
     return found, replay.result.end_ms or 0
 
 

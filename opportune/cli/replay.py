@@ -1,7 +1,7 @@
-"""``opportune replay``: files of events through the engine, membership changes out.
+"""``opportune replay``: events of files or topics through the engine, membership changes out.
 
 Owns: the options, where the changes go, and the summary. Exit codes: 0 done, 1 the project is wrong, 2 wrong usage.
-Not here: the replay itself (flows.replay), formats of files (opportune.cli.replay_files), the picture
+Not here: the replay itself (flows.replay), where the events come from (opportune.cli.replay_source), the picture
 (opportune.cli.replay_plot).
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -18,16 +18,13 @@ import click
 
 from opportune.audiences.diagnostics import nearest, printable
 from opportune.cli.replay_counts import Counts
-from opportune.cli.replay_files import lines_of, size_of
 from opportune.cli.replay_options import Files, instant
 from opportune.cli.replay_progress import progress
+from opportune.cli.replay_source import of_files, of_topics
 from opportune.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from flows.replay import ReplayResult
-
-COLLECT_BLOCKS = 64
-"""So many blocks of a file are read between two looks for cycles."""
+    from flows.replay_result import ReplayResult
 
 
 @click.command()
@@ -38,8 +35,7 @@ COLLECT_BLOCKS = 64
     "--events",
     metavar="FILE",
     multiple=True,
-    required=True,
-    help="JSON lines, CSV or Parquet (.gz, .zst, .bz2), in order of arrival; - is standard input.",
+    help="JSON lines, CSV or Parquet (.gz, .zst, .bz2), in order of arrival; - is standard input. Without it: the events topics.",
 )
 @click.option(
     "--warehouse",
@@ -48,6 +44,9 @@ COLLECT_BLOCKS = 64
     help="A file instead of the table's source; with an instant it comes into force then.",
 )
 @click.option("--until", metavar="INSTANT", help="Ignore later events and end at this instant, ISO 8601.")
+@click.option("--from", "begin", metavar="INSTANT", help="Read the topics from here on, not from their beginning.")
+@click.option("--bootstrap-servers", metavar="HOST:PORT", help="Instead of kafka.bootstrap_servers of opportune.yml.")
+@click.option("--topic-prefix", metavar="TEXT", default="", help="Put before the name of every topic.")
 @click.option("--out", metavar="FILE", help="Write the changes here instead of standard output.")
 @click.option("--members", metavar="AUDIENCE", multiple=True, help="Print who is in at the end instead of the changes.")
 @click.option("--plot", metavar="FILE", help="Draw the members of all audiences over time: .png, .svg or .pdf.")
@@ -56,40 +55,45 @@ def replay(
     events: tuple[str, ...],
     warehouse: tuple[str, ...],
     until: str | None,
+    begin: str | None,
+    bootstrap_servers: str | None,
+    topic_prefix: str,
     out: str | None,
     members: tuple[str, ...],
     plot: str | None,
 ) -> None:
-    """Run files of events through the project in DIR and print the membership changes as JSON lines.
+    """Run events through the project in DIR and print the membership changes as JSON lines.
 
-    The changes are those that the job would make, in order of instant, profile and audience. A summary goes to standard
+    The events are those of files, or all that the events topics hold. The changes are those that the job would make, in order of instant, profile and audience. A summary goes to standard
     error, and a progress bar where that is a terminal.
     """
     # Imported late: the engine is not needed for --help.
-    from flows.replay import Replay
-    from flows.worker import load_tables
     from opportune.audiences.loader import load_project
-    from opportune.audiences.plan import Plan
     from state.warehouse import columns_of
 
-    until_ms = instant(until, "--until")
+    if events and (begin is not None or bootstrap_servers is not None or topic_prefix):
+        raise click.UsageError("--from, --bootstrap-servers and --topic-prefix are for topics, --events for files")
+    until_ms, from_ms = instant(until, "--until"), instant(begin, "--from")
     files = Files(load_project(directory, columns_of), warehouse)
     names = [audience.name for audience in files.first.audiences]
     _check_names(members, names)
     if plot is not None:
         _check_picture(plot)
-    tables = load_tables(files.first, Plan(files.first))
-    run = Replay(files.first, tables=tables, refreshes=files.refreshes(), until_ms=until_ms)
+    if events:
+        source = of_files(files, events, until_ms)
+    else:
+        source = of_topics(files, from_ms, until_ms, bootstrap_servers, topic_prefix)
+    run = source.run
     counts = Counts(names, members, curves=plot is not None)
     with ExitStack() as stack:
         sink: BinaryIO | None = None if members else sys.stdout.buffer
         if out is not None:
             sink = stack.enter_context(_opened(out))
-        advanced = stack.enter_context(progress(size_of(events), run.result))
+        advanced = stack.enter_context(progress(source.size, run.result))
         stack.enter_context(_few_collections())
-        for told in run.run_blocks(_collecting(lines_of(events, advanced))):
+        for told in source.changes(advanced):
             if sink is not None and told:
-                sink.write(b"\n".join([value for _, _, value, _ in told]) + b"\n")
+                sink.write(("\n".join([value for _, _, value, _ in told]) + "\n").encode())
             counts.take(told)
         counts.close()
         if sink is not None:
@@ -113,14 +117,6 @@ def _few_collections() -> Iterator[None]:
     finally:
         gc.enable()
         gc.unfreeze()
-
-
-def _collecting(blocks: Iterable[list[bytes]]) -> Iterator[list[bytes]]:
-    """The blocks; at times what refused messages left behind is looked for, so that memory does not follow the file."""
-    for number, block in enumerate(blocks, 1):
-        if number % COLLECT_BLOCKS == 0:
-            gc.collect()
-        yield block
 
 
 def _opened(name: str) -> BinaryIO:

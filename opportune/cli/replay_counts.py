@@ -58,26 +58,24 @@ class Counts:
         self.now = dict.fromkeys(self.entered, 0)
         self.peak = dict.fromkeys(self.entered, 0)
         self.curves = {name: Curve() for name in self.entered} if curves else {}
-        self.members: dict[str, dict[bytes, bytes]] = {name: {} for name in asked}
-        self.at = b""
+        self.members: dict[str, dict[str, str]] = {name: {} for name in asked}
+        self.at = ""
         self.touched: set[str] = set()
 
     def take(self, changes: Sequence[Emitted]) -> None:
         """Counts changes; they come in order of instant."""
         now, touched, asked = self.now, self.touched, self.members
+        numbers = (self.exited, self.entered)
         for at, key, value, entered in changes:
             if at != self.at:
-                self.close()
+                if touched:
+                    self.close()
                 self.at = at
-            name = key[NAME_FROM:].decode()
+            name = key[NAME_FROM:]
             touched.add(name)
-            if entered:
-                self.entered[name] += 1
-                now[name] += 1
-            else:
-                self.exited[name] += 1
-                now[name] -= 1
-            if name in asked:
+            numbers[entered][name] += 1
+            now[name] += 1 if entered else -1
+            if asked and name in asked:
                 if entered:
                     asked[name][key] = value
                 else:
@@ -85,10 +83,11 @@ class Counts:
 
     def close(self) -> None:
         """An instant is over: only now its numbers count, since at one instant nothing is in between."""
+        now, peak = self.now, self.peak
         for name in self.touched:
-            self.peak[name] = max(self.peak[name], self.now[name])
+            peak[name] = max(peak[name], now[name])
             if self.curves:
-                self.curves[name].put(instant_ms(self.at.decode()), self.now[name])
+                self.curves[name].put(instant_ms(self.at), now[name])
         self.touched.clear()
 
     def members_of(self, name: str) -> list[str]:
@@ -96,7 +95,7 @@ class Counts:
         return sorted(map(_called, self.members[name].values()))
 
 
-def _called(value: bytes) -> str:
+def _called(value: str) -> str:
     change = decode_change(value)
     for namespace, values in change.identifiers.items():
         for each in values:

@@ -14,7 +14,7 @@ import msgspec
 from opportune.event import instant_ms
 
 if TYPE_CHECKING:
-    from flows.replay import Refresh
+    from flows.replay_result import Refresh
     from opportune.project import Project
 
 
@@ -63,7 +63,7 @@ class Files:
 
     def refreshes(self) -> list[Refresh]:
         """The tables that come into force later, loaded. Raises ``DefinitionError``."""
-        from flows.replay import Refresh
+        from flows.replay_result import Refresh
         from flows.worker import load_tables
         from opportune.audiences.plan import Plan
 

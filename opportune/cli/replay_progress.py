@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from flows.replay import ReplayResult
+    from flows.replay_result import ReplayResult
 
 
 @contextmanager

@@ -7,6 +7,7 @@ Not here: the application (api.app), keys (opportune.cli.keys).
 from __future__ import annotations
 
 import ipaddress
+import signal
 import socket
 import sys
 from pathlib import Path
@@ -57,6 +58,9 @@ def serve(
     descriptor: int | None,
 ) -> None:
     """Serve the project in DIR over HTTP until SIGTERM or Ctrl-C."""
+    # While all this loads nothing is served yet, so an end that is asked for is one at once. The server sets handlers of its own.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: sys.exit(0))
     # Imported late: neither the web nor Kafka is needed for --help.
     from api.app import make_app
     from api.changes.service import Changes

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from flows import replay
-from flows.replay import ReplayResult
+from flows.replay_result import ReplayResult
 from opportune.audiences.loader import load_project
 from opportune.project import Project
 from state.warehouse import WarehouseTable

@@ -46,6 +46,7 @@ def agrees(project: Project, raws: list[bytes], tables: Tables, *, later_ms: int
     """Explains every audience for every person at the end of a log, and looks at what the engine did and will do."""
     given_tables = loaded(project, tables)
     now_replay = Replay(project, tables=given_tables, clock=lambda: DAY_0)
+    now_replay.actor.indexed = True
     changes = [decode_emitted(one) for block in now_replay.run_blocks([raws]) for one in block]
     end_ms = now_replay.result.end_ms
     if end_ms is None:
@@ -58,7 +59,7 @@ def agrees(project: Project, raws: list[bytes], tables: Tables, *, later_ms: int
             if instant_ms(change.at) > end_ms:
                 following.setdefault((change.profile_id, change.audience), instant_ms(change.at))
     plan = now_replay.compiled.plan
-    store = now_replay.actor.store
+    store = now_replay.actor.settle()
     heads = {key: decode_head(value) for key, value in store.scan("profiles") if len(key) == 16}
     # An identifier that belongs to a profile of another identifier has a head that leads there.
     people = [key for key, head in heads.items() if not head.fate]

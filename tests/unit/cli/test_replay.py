@@ -89,8 +89,10 @@ def test_wrong_usage(shop: Path, arguments: list[str], code: int, says: str) -> 
     assert says in result.stderr
 
 
-def test_events_are_needed(shop: Path) -> None:
-    assert run(shop).exit_code == 2
+def test_files_and_topics_do_not_mix(shop: Path) -> None:
+    result = run(shop, "--events", str(shop / "events.jsonl"), "--from", "2026-01-01")
+    assert result.exit_code == 2
+    assert "for topics" in result.stderr
 
 
 def test_a_project_that_is_wrong_is_told_with_its_places(shop: Path) -> None:
@@ -182,3 +184,27 @@ def test_a_curve_has_a_bounded_number_of_points() -> None:
     assert POINTS_MAX / 2 <= len(instants) <= POINTS_MAX
     assert numbers[-1] == 99_999
     assert instants == sorted(instants)
+
+
+@pytest.mark.parametrize(
+    "when",
+    [
+        "{event: A, within: day}",
+        "{event: A, within: month}",
+        '{during: {days: [fri], from: "22:00", to: "02:00"}}',
+        "{event: A, within: 3 years}",
+    ],
+)
+def test_an_event_of_the_last_day_of_all_is_replayed_and_explained(tmp_path: Path, when: str) -> None:
+    """A date that stands for never in some system: it neither hangs nor ends anything."""
+    (tmp_path / "opportune.yml").write_text("name: shop\ntimezone: Australia/Sydney\n")
+    (tmp_path / "audiences").mkdir()
+    (tmp_path / "audiences" / "a.yml").write_text(f"name: a\nwhen: {when}\n")
+    events = tmp_path / "events.jsonl"
+    events.write_bytes(
+        b'{"type":"track","event":"A","userId":"u","timestamp":"9999-12-31T12:00:00Z"}\n'
+        b'{"type":"track","event":"A","userId":"u","timestamp":"9999-12-31T23:59:59.999Z"}\n'
+    )
+    for command in (["replay", str(tmp_path)], ["explain", str(tmp_path), "u"]):
+        done = CliRunner().invoke(main, [*command, "--events", str(events)])
+        assert done.exit_code == 0, done.output

@@ -1,0 +1,62 @@
+"""Replay of records that say when they arrived: those of topics.
+
+Owns: that each event counts at its arrival, as in the job, and that time is the arrivals' and not the events'.
+Invariant: repeats, late events and those that no condition reads move time as well: the job has read them too.
+Not here: reading topics (flows.replay_topics), all else of a replay (flows.replay).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from flows.replay import WATERMARK_FIRST_MS, Replay
+from flows.replay_changes import Emitted
+from opportune.decode import Event
+from opportune.errors import RejectedEvent
+from opportune.event import effective_ms
+from opportune.people import is_known
+
+
+class ArrivedReplay(Replay):
+    """A replay of records with arrivals; ``until_ms`` is to be given: what happens by time alone ends there."""
+
+    def run_arrived(self, blocks: Iterable[tuple[Sequence[Any], Sequence[int]]]) -> Iterator[list[Emitted]]:
+        """Plays records that come some thousands at a time, with their arrivals; see ``Replay.run_blocks``."""
+        for records, arrivals in blocks:
+            self.feed_arrived(records, arrivals)
+            yield self.final()
+        yield self.end()
+
+    def feed_arrived(self, records: Sequence[Any], arrivals: Sequence[int]) -> None:
+        """Takes records of topics, in order of arrival; each event counts at its arrival, as in the job.
+
+        Args:
+            records: those of a broker.
+            arrivals: milliseconds; they do not go back, over all calls.
+        """
+        self.result.events += len(records)
+        for event, hashed in self.intake.take([record.value() for record in records], records, arrivals):
+            try:
+                self._take_arrived(event, hashed)
+            except RejectedEvent as refusal:
+                self.intake.refuse(refusal)
+
+    def _take_arrived(self, event: Event, hashed: int) -> None:
+        """As ``_take``, at a given time."""
+        now = max(event.arrival, self.watermark or WATERMARK_FIRST_MS)
+        self._rise(now)
+        at, clamped = effective_ms(
+            self.instants, event.timestamp, event.originalTimestamp, event.sentAt, event.receivedAt, now
+        )
+        assert at is not None, "it is the arrival where nothing else says"
+        if at < now - self.settings.clock.lateness_ms:
+            raise RejectedEvent("too_late", f"{now - at} ms behind")
+        self.result.clamped += clamped or at > now
+        event.at, event.arrival = min(at, now), now
+        if event.also and not is_known(event.person, event.also):
+            if hashed and event.handler is not None and self._is_duplicate(hashed, now):
+                self.result.duplicates += 1
+                return
+            self._introduce(event, now)
+        self._leave(event, hashed)
