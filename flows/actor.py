@@ -207,10 +207,12 @@ class Actor:
         """Applies events in order; an exception in here is a bug, and the record that met it is told to ``on_poison``."""
         desk, evaluate, graph = self.desk, self.evaluate, self.graph
         claiming = graph.claiming
-        if graph.shortcuts.moves:
-            graph.shortcuts.redirect(events, graph.forwarding.addressed)
+        graph.lead(events)
         wanted = desk.load_for(events)
         profiles = desk.profiles
+        while (led := [profiles[id_] for id_ in wanted if profiles[id_].fate]) and graph.shortcuts.learn(led):
+            graph.lead(events)
+            wanted = desk.load_for(events)
         self.refresh.meet(wanted, out)
         desk.open_due(profiles.values(), self.reached.late(max(map(ARRIVAL, events))))
         hashes = [
@@ -286,12 +288,18 @@ class Actor:
         self, hashed: int, now: int, recalled: Mapping[int, int], used: Mapping[int, int], profile: Profile
     ) -> bool:
         """Whether a message id, by its hash, was used within the period before ``now``; counts it."""
+        duplicate = self.is_used(hashed, now, recalled, used, profile)
+        self.counts["duplicates"] += duplicate
+        return duplicate
+
+    def is_used(
+        self, hashed: int, now: int, recalled: Mapping[int, int], used: Mapping[int, int], profile: Profile
+    ) -> bool:
+        """As ``is_duplicate``, and counts nothing."""
         at = used.get(hashed, recalled.get(hashed))
         if at is None and profile.absorbed:
             at = used_by_absorbed(hashed, profile, recalled)
-        duplicate = at is not None and now - at < self.period_ms
-        self.counts["duplicates"] += duplicate
-        return duplicate
+        return at is not None and now - at < self.period_ms
 
     def _sweep(self, out: list[Change], write: Write) -> None:
         """Fires timers that are due before the shard's time, a bounded number of them."""

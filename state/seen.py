@@ -124,6 +124,12 @@ class Seen:
         generation.count += len(hashes)
         generation.newest_ms = max(generation.newest_ms, int(used_ms.max()))
         self._recent.add(hashes, used_ms)
+
+    def _make_room(self, batch: Batch) -> None:
+        """Writes runs where there is too much in memory; they are read again only after the batch is written."""
+        generation = self._generations[-1] if self._generations else None
+        if generation is None or generation.sealed:
+            return
         if generation.count >= generation.bloom.capacity:
             self._seal(batch, generation)
         elif self._recent.count >= self._recent_ids:
@@ -131,13 +137,16 @@ class Seen:
             self._describe(batch, generation)
 
     def forget(self, batch: Batch, now_ms: int) -> None:
-        """Drops what nobody needs any more, a generation at a time.
+        """Drops what nobody needs any more, a generation at a time, and brings to runs what is too much for memory.
+
+        The last to be called for a batch: what is in runs is not found before it is written.
 
         Args:
             batch: to write into; it must be written, or the process ends.
             now_ms: the shard's time. Entries that are a period or more older are not needed any more: no event can come
                 at a ``now`` before it.
         """
+        self._make_room(batch)
         if now_ms < self._due_ms:
             return
         newest = self._generations[-1] if self._generations else None

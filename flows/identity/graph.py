@@ -20,6 +20,7 @@ from flows.identity.attached import Attached
 from flows.identity.claiming import Claiming
 from flows.identity.forgetting import Forgetting
 from flows.identity.forwarding import Forwarding
+from flows.identity.introductions import Introductions
 from flows.identity.letters import (
     LETTERS,
     Accept,
@@ -81,6 +82,7 @@ class Graph:
         self.outgoing = Outgoing(actor.mailbox, self.parts, self.forwarding, actor.shard, shards)
         self.send = self.outgoing.send
         self.claiming = Claiming(self)
+        self.introductions = Introductions(self)
         self.shortcuts = Shortcuts(actor.shard, shards)
         self.out: list[Change] = []
         self.write: Write = actor.store.batch()
@@ -109,9 +111,18 @@ class Graph:
 
     def apply(self, events: list[Any]) -> None:
         """Applies events of the shard's partitions, and what comes of their identifiers."""
+        self.introductions.apply(events)
+
+    def count(self, events: list[Any]) -> None:
+        """Applies some events, and what comes of their identifiers."""
         if events:
             self.actor.apply_events(events, self.out, self.forwarding.refused, self.write)
         self.settle()
+
+    def lead(self, events: Sequence[Any]) -> None:
+        """Events of identifiers that are known to belong to other profiles of this shard go straight to them."""
+        if self.shortcuts.moves:
+            self.shortcuts.redirect(events, self.forwarding.addressed)
 
     def save(self, write: Write) -> list[OutboxMessage]:
         """Everything that is to be said is said, and what changed beside the heads is in the write; returns more to send."""

@@ -7,11 +7,12 @@ Not here: the pointers themselves (opportune.profile), sending events on (flows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from opportune.identity import shard_of
 from opportune.people import Person
+from opportune.profile import ELSEWHERE, FORGOTTEN, MOVED, Profile
 
 KEPT_MAX = 200_000
 
@@ -58,9 +59,26 @@ class Shortcuts:
     def target(self, id_: bytes) -> bytes | None:
         """The profile that events of an identifier go to, as far as is known."""
         to = self.moves.get(id_)
-        while to in self.merged:
-            to = self.merged[to]
-        return to
+        return None if to is None else self.end(to)
+
+    def end(self, profile: bytes) -> bytes:
+        """The profile that one has become part of, as far as is known."""
+        while profile in self.merged:
+            profile = self.merged[profile]
+        return profile
+
+    def learn(self, heads: Iterable[Profile]) -> bool:
+        """Remembers where heads lead that were just read; says whether that was news."""
+        known = len(self.moves), len(self.merged)
+        for head in heads:
+            if head.fate & FORGOTTEN:
+                continue
+            if head.fate & ELSEWHERE and head.founder is not None:
+                self.move(head.id, head.founder)
+            elif head.fate & MOVED and head.into is not None:
+                self.move(head.id, head.into)
+                self.merge(head.id, head.into)
+        return known != (len(self.moves), len(self.merged))
 
     def redirect(self, events: Sequence[Any], addressed: Callable[[bytes], Person]) -> None:
         """Events of identifiers that are known to belong to other profiles of this shard go straight to them.
@@ -69,9 +87,12 @@ class Shortcuts:
             events: of the shard.
             addressed: a profile, as what events are sent to.
         """
-        moves = self.moves
+        moves, merged = self.moves, self.merged
         for event in events:
-            if event.person.id in moves and not event.person.addressed:
-                to = self.target(event.person.id)
-                assert to is not None, "it is among the moves"
-                event.person = addressed(to)
+            person = event.person
+            if person.addressed:
+                if person.id in merged:
+                    event.person = addressed(self.end(person.id))
+            elif person.id in moves:
+                person.known = True
+                event.person = addressed(self.end(moves[person.id]))

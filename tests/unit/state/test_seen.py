@@ -37,6 +37,8 @@ def hashes_of(*numbers: int) -> np.ndarray:
 def add(store: Store, seen: Seen, hashes: np.ndarray, used_ms: np.ndarray | int) -> None:
     batch = store.batch()
     seen.add(batch, hashes, np.broadcast_to(np.asarray(used_ms, np.int64), hashes.shape).copy())
+    # Ends the batch at an instant at which nothing is to be forgotten.
+    seen.forget(batch, -1)
     store.write(batch)
 
 
@@ -250,3 +252,16 @@ def test_a_filter_has_room_for_what_it_was_sized_for(count: int, least: int) -> 
     words_log2 = words_log2_for(count, least)
     assert words_log2 >= least
     assert (64 << words_log2) // 24 >= count
+
+
+def test_ids_of_a_batch_are_found_before_it_is_written() -> None:
+    """A batch adds several times; what would be too much for memory stays there until it is written."""
+    store = MemoryStore()
+    seen = Seen(store, PERIOD_MS, recent_ids=2)
+    batch = store.batch()
+    for number in range(1, 6):
+        seen.add(batch, hashes_of(number), np.array([number], np.int64))
+        assert seen.recall(hashes_of(*range(1, 7))).tolist() == [*range(1, number + 1), *[-1] * (6 - number)]
+    seen.forget(batch, -1)
+    store.write(batch)
+    assert seen.recall(hashes_of(*range(1, 7))).tolist() == [1, 2, 3, 4, 5, -1]
