@@ -84,17 +84,17 @@ def serve(
     keyring = Keyring(key_file or directory / KEY_FILE)
     refuse_open_door(host, keyring.guarded)
     settings = ServeSettings(request_bytes_max=request_bytes_max, ride_ms=round(ride * 1000))
-    producer, shards, changes, erasures = None, None, None, None
+    producer, shards, changes, erasures, kafka = None, None, None, None, project.settings.kafka
     if only != "lookups":
         topic = project.settings.topics.events[0]
-        producer = EventProducer(producer_config(project.settings.kafka), topic, settings)
+        producer = EventProducer(producer_config(kafka), topic, settings, admin_config(kafka))
     if only != "collector":
         compiled = Compiled(project)
         place = state_directory(project, options)
         count = project.settings.state.shards
         tables = TableSnapshots(project, compiled.plan, place, count, wall_clock_ms)
         shards = Shards(compiled, place, tables.open, settings, wall_clock_ms)
-        kafka, topic = project.settings.kafka, project.settings.topics.memberships
+        topic = project.settings.topics.memberships
         changes = Changes(consumer_config(kafka), admin_config(kafka), topic, wall_clock_ms)
         erasures = ErasureLog(project.settings, wall_clock_ms)
     app = make_app(settings, keyring, producer, shards, changes=changes, erasures=erasures)
