@@ -16,12 +16,14 @@ import msgspec
 from fastapi import Query
 
 from api.problems import Problem
+from api.settled import Event, read_place
 
 AGE = Query(None, ge=1, le=3_600_000, description="the answer may be so old; waited for within 2 seconds, else 503")
 POSITION = Query(
     None,
-    max_length=1_000,
-    description="freshness.position of an earlier answer: this one is not older; waited for within 2 seconds, else 503",
+    max_length=4_000,
+    description="freshness.position of an earlier answer, or Opportune-Position of the collector: this one is not older; "
+    "waited for within 2 seconds, else 503",
     examples=["2-48112"],
 )
 VERSION = Query(
@@ -40,11 +42,13 @@ class AsFresh(msgspec.Struct, frozen=True):
         age_ms_max: how old at most; None: as old as it is.
         writes: by shard, the write that it must have seen.
         version: the change of the person that it must have seen.
+        events: by topic id and partition, the offset of the last event that it must have seen.
     """
 
     age_ms_max: int | None = None
     writes: Mapping[int, int] = {}
     version: int = 0
+    events: Mapping[Event, int] = {}
 
 
 ANY = AsFresh()
@@ -54,7 +58,9 @@ def as_fresh(min_freshness_ms: int | None, min_position: str | None, min_version
     """What a request asks for. Raises ``Problem`` (400)."""
     if min_freshness_ms is None and min_position is None and min_version is None:
         return ANY
-    return AsFresh(min_freshness_ms, read_writes(min_position, shards) if min_position else {}, min_version or 0)
+    events = read_place(min_position) if min_position else None
+    writes = read_writes(min_position, shards) if min_position and events is None else {}
+    return AsFresh(min_freshness_ms, writes, min_version or 0, events or {})
 
 
 def read_writes(text: str, shards: int) -> dict[int, int]:
@@ -64,7 +70,9 @@ def read_writes(text: str, shards: int) -> dict[int, int]:
         shard, _, write = one.partition("-")
         writes[int(shard)] = max(int(write), writes.get(int(shard), 0))
     if not writes or max(writes) >= shards:
-        raise Problem(400, "bad_position", "a position is freshness.position of an earlier answer, as it was sent")
+        raise Problem(
+            400, "bad_position", "a position is freshness.position of an answer, or Opportune-Position, as it was sent"
+        )
     return writes
 
 

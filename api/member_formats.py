@@ -13,10 +13,12 @@ import csv
 import io
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Any, Protocol
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet
 
@@ -47,6 +49,7 @@ class Ndjson:
 
     def __init__(self, columns: Sequence[str]) -> None:
         self._columns = columns
+        self._encode = msgspec.json.Encoder().encode_lines
 
     def begin(self) -> bytes:
         """Nothing."""
@@ -54,10 +57,7 @@ class Ndjson:
 
     def rows(self, part: Slice) -> bytes:
         """A line each."""
-        return b"".join(
-            msgspec.json.encode(dict(zip(self._columns, row, strict=True))) + b"\n"
-            for row in _texts(part, self._columns)
-        )
+        return self._encode([dict(zip(self._columns, row, strict=True)) for row in _texts(part, self._columns)])
 
     def end(self) -> bytes:
         """Nothing."""
@@ -78,7 +78,7 @@ class Csv:
         """A line each."""
         out = io.StringIO()
         rows = _texts(part, self._columns)
-        csv.writer(out).writerows([" ".join(cell) if isinstance(cell, list) else cell for cell in row] for row in rows)
+        csv.writer(out).writerows([cell if isinstance(cell, str) else " ".join(cell) for cell in row] for row in rows)
         return out.getvalue().encode("utf-8", "surrogatepass")
 
     def end(self) -> bytes:
@@ -214,12 +214,22 @@ def batch_of(part: Slice, schema: Any) -> Any:
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
-def _lists(names: list[list[str]]) -> Any:
-    places = np.zeros(len(names) + 1, dtype=np.int32)
-    np.cumsum(np.fromiter(map(len, names), dtype=np.int32, count=len(names)), out=places[1:])
-    # Text of events may hold half of a pair of surrogates, which UTF-8 has not.
-    flat = [text if text.isascii() else text.encode("utf-8", "replace").decode() for one in names for text in one]
-    return pa.ListArray.from_arrays(pa.array(places), pa.array(flat, pa.string()))
+def _lists(names: Sequence[Sequence[str]]) -> Any:
+    flat = list(chain.from_iterable(names))
+    whole = "".join(flat)
+    if whole.isascii():
+        texts = pa.StringArray.from_buffers(len(flat), pa.py_buffer(_places(flat)), pa.py_buffer(whole.encode()))
+    else:
+        # Text of events may hold half of a pair of surrogates, which UTF-8 has not.
+        texts = pa.array([text.encode("utf-8", "replace").decode() for text in flat], pa.string())
+    return pa.ListArray.from_arrays(pa.array(_places(names)), texts)
+
+
+def _places(of: Sequence[Sequence[Any]]) -> npt.NDArray[np.int32]:
+    """Where each begins when they stand one behind the other, and where the last one ends."""
+    places = np.zeros(len(of) + 1, dtype=np.int32)
+    np.cumsum(np.fromiter(map(len, of), dtype=np.int32, count=len(of)), out=places[1:])
+    return places
 
 
 def _texts(part: Slice, columns: Sequence[str]) -> Iterator[tuple[Any, ...]]:

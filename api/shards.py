@@ -18,6 +18,7 @@ import msgspec
 
 from api.freshness import ANY, AsFresh
 from api.settings import ServeSettings
+from api.settled import Settled
 from opportune.audiences.lineage import Lineage
 from opportune.clock import Clock, monotonic_ms
 from opportune.compiled import Compiled
@@ -29,7 +30,7 @@ from state.keys import META_PLAN, META_STAGE
 from state.lineage import lineage_of
 from state.people import People, Person
 from state.person import HOPS_MAX, onward
-from state.reader import ShardReader
+from state.reader import ShardReader, read_cache
 from state.status import read_shard_times
 from state.store import Reading
 from state.warehouse import WarehouseTable
@@ -105,8 +106,10 @@ class Shards:
         self._people: dict[int, tuple[InForce, People]] = {}
         self._lineages: dict[int, tuple[bytes | None, Lineage | None]] = {}
         self._readers: dict[int, ShardReader] = {}
+        self._cache = read_cache()
         self._caught_ms: dict[int, int] = {}
         self._times: dict[int, int] = {}
+        self._settled = Settled(self.count, self._now)
 
     def close(self) -> None:
         """Lets all shards go."""
@@ -141,15 +144,21 @@ class Shards:
             found = Found(at, person)
             young = wanted.age_ms_max is None or self.clock() - found.time_ms <= wanted.age_ms_max
             # Of who is frozen an earlier answer may have told what time has done since.
-            seen = person is None or (person.version >= wanted.version and not (person.frozen and wanted.writes))
+            waits = bool(wanted.writes or wanted.events)
+            seen = person is None or (person.version >= wanted.version and not (person.frozen and waits))
             if young and seen:
                 return found
+            if person is not None and person.frozen:
+                # Events that wait for the end of a merge go on from there.
+                self._settled.forget()
             if monotonic_ms() >= waited_until:
                 raise ReadRefused(self._not_yet(found, young=young))
             await asyncio.sleep(PAUSE_S)
 
     async def locate(self, namespace: str, value: str, wanted: AsFresh = ANY) -> Located:
         """Finds the profile that an identifier belongs to. Arguments and errors as of ``find``."""
+        if wanted.events:
+            await self._settled.wait(wanted.events, self.settings.wait_ms)
         for shard in wanted.writes:
             await self.fresh(shard, wanted)
         person_id: bytes = profile_id(namespace, value)
@@ -218,7 +227,9 @@ class Shards:
         reader = self._readers.get(shard)
         try:
             if reader is None:
-                reader = self._readers[shard] = ShardReader(self.directory / "shards" / f"{shard:04d}")
+                directory = self.directory / "shards" / f"{shard:04d}"
+                reader = self._readers[shard] = ShardReader(directory, self._cache)
+                self._settled.forget()
             reader.catch_up()
             self.people_of(shard, reader)
             # A list may be opened over a later state before this reader sees it: its people are not those of this one.
@@ -234,6 +245,11 @@ class Shards:
         self._times[shard] = max(times.get(shard, 0), self._times.get(shard, 0))
         self._caught_ms[shard] = monotonic_ms()
         return reader
+
+    def _now(self, shard: int) -> ShardReader:
+        """A reader that has caught up in this moment. Raises ``ReadRefused``."""
+        self._caught_ms.pop(shard, None)
+        return self._caught_up(shard, None)
 
     def _lineage_of(self, shard: int, reader: Reading) -> Lineage | None:
         """For which definitions a shard's state is kept; what was made for others of its stages is let go."""

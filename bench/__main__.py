@@ -16,7 +16,7 @@ from typing import Any, Final, TypeAlias
 
 import click
 
-from bench import identity, latency, memory, readers, refresh, replay, service, soak, storm
+from bench import identity, latency, lookups, memory, readers, refresh, replay, service, soak, storm
 from bench.kafka import BenchError, Topics, broker
 from bench.report import Result, show, write
 from bench.throughput import JOBS, Options, measure_jobs
@@ -66,7 +66,7 @@ def main(
 ) -> None:
     """Measures NAME...
 
-    One of: calibrator one hundred nothing ten thousand latency storm refresh soak memory service members changes replay.
+    One of: calibrator one hundred nothing ten thousand latency storm refresh soak memory service lookups members changes replay.
 
     Without a name all of them but replay, which needs a data set and no broker.
 
@@ -113,6 +113,7 @@ def _others(full: bool) -> dict[str, Step]:
         "soak": of(soak),
         "memory": of(memory),
         "service": of(service),
+        "lookups": of(lookups),
         "members": lambda bootstrap, work, topics: readers.measure_members(bootstrap, work, topics, reading),
         "changes": lambda bootstrap, work, topics: readers.measure_changes(bootstrap, work, topics, reading),
     }

@@ -79,6 +79,8 @@ class Traffic:
         zipf: exponent of their activity; 0 is everybody alike.
         seed: of everything random.
         first_person: the number of the first of them, so that two traffics need not share people.
+        introduced: whether everybody acts once, in random order, before they act as their activity says: events 0 to
+            ``introduction - 1``. Without it a short run is mostly of people whom nobody has seen before.
     """
 
     weights: Sequence[tuple[str, float]] = SHOP
@@ -86,6 +88,12 @@ class Traffic:
     zipf: float = 1.1
     seed: int = 1
     first_person: int = 0
+    introduced: bool = False
+
+    @property
+    def introduction(self) -> int:
+        """How many events introduce people."""
+        return self.people if self.introduced else 0
 
     @cached_property
     def names(self) -> list[str]:
@@ -105,6 +113,10 @@ class Traffic:
     @cached_property
     def _people(self) -> Numbers:
         return np.random.default_rng([self.seed, 1]).permutation(self.people)
+
+    @cached_property
+    def _introduction(self) -> Numbers:
+        return np.random.default_rng([self.seed, 5]).permutation(self.introduction)
 
     @cached_property
     def _shares(self) -> npt.NDArray[np.float64]:
@@ -167,6 +179,8 @@ class Traffic:
     def _draw(self, block: int) -> tuple[Numbers, Numbers, Numbers, str]:
         random = np.random.default_rng([self.seed, 4, block])
         who = self._people[np.minimum(np.searchsorted(self._activity, random.random(BLOCK)), self.people - 1)]
+        introduced = self._introduction[block * BLOCK : (block + 1) * BLOCK]
+        who[: len(introduced)] = introduced
         names = np.minimum(np.searchsorted(self._shares, random.random(BLOCK), side="right"), len(self.names) - 1)
         return who, names, random.integers(0, PRODUCTS, BLOCK), random.bytes(12 * BLOCK).hex()
 

@@ -17,7 +17,7 @@ import numpy as np
 from bench.arrivals import Arrivals, instant_ms, latencies_ms
 from bench.audiences import hundred, touched
 from bench.events import Traffic, number_of
-from bench.kafka import BenchError, Topics
+from bench.kafka import BenchError, Topics, fill
 from bench.meter import usage
 from bench.pacing import paced
 from bench.projects import People, write_people, write_project
@@ -49,7 +49,8 @@ class Shape:
 
 SHORT = Shape(seconds=15, warm_seconds=5, load_events=500_000)
 FULL = Shape(seconds=60, warm_seconds=5)
-TRAFFIC = Traffic()
+TRAFFIC = Traffic(introduced=True)
+INTRODUCTION_SECONDS_MAX = 300.0
 
 
 def measure(bootstrap: str, work: Path, topics: Topics, shape: Shape) -> Result:
@@ -91,7 +92,7 @@ def _kafka_alone(bootstrap: str, topics: Topics, work: Path, shape: Shape) -> An
     topic = topics.create(f"alone-{shape.rate:.0f}")
     seconds = shape.warm_seconds + 5
     with Arrivals(bootstrap, topic) as arrivals:
-        with paced(bootstrap, topic, TRAFFIC, rate=shape.rate, seconds=seconds, file=work / "alone.npy") as pacer:
+        with paced(bootstrap, topic, Traffic(), rate=shape.rate, seconds=seconds, file=work / "alone.npy") as pacer:
             produced = pacer.times_ns()
         arrivals.wait_quiet(0.5, 30)
     numbers = np.array([_number(value) for value in arrivals.raw], np.int64)
@@ -108,7 +109,8 @@ def _at(
     bootstrap: str, work: Path, topics: Topics, people: People, shape: Shape, rate: float
 ) -> tuple[Any, Any, float]:
     """Latencies of events, of exits by time, and CPU microseconds an event at a rate."""
-    topic = topics.create(f"paced-{rate:.0f}", message_timestamp_type="LogAppendTime")
+    topic, start = topics.create(f"paced-{rate:.0f}", message_timestamp_type="LogAppendTime"), TRAFFIC.introduction
+    fill(bootstrap, topic, TRAFFIC, np.full(start, time.time_ns() // 1_000_000, np.int64))
     name = f"{topics.prefix}-latency-{rate:.0f}"
     project = write_project(
         work / f"latency-{rate:.0f}", name=name, bootstrap=bootstrap, events=topic, audiences=hundred(), people=people
@@ -117,11 +119,11 @@ def _at(
     job.start()
     try:
         wait_started(job)
+        _wait_introduced(job, start)
         with Arrivals(bootstrap, job.memberships) as arrivals:
             before = usage(job.pid)
-            with paced(
-                bootstrap, topic, TRAFFIC, rate=rate, seconds=shape.seconds, file=work / f"{rate:.0f}.npy"
-            ) as pacer:
+            file = work / f"{rate:.0f}.npy"
+            with paced(bootstrap, topic, TRAFFIC, rate=rate, seconds=shape.seconds, file=file, start=start) as pacer:
                 produced = pacer.times_ns()
             arrivals.wait_quiet(2, 10)
             spent = usage(job.pid).cpu_s - before.cpu_s
@@ -131,7 +133,7 @@ def _at(
     finally:
         job.stop()
     changes = arrivals.changes()
-    which, taken = latencies_ms(changes, arrivals.at_ns, produced)
+    which, taken = latencies_ms(changes, arrivals.at_ns, produced, start)
     taken = taken[which > shape.warm_seconds * rate]
     if len(taken) < SAMPLES_MIN:
         raise BenchError(f"only {len(taken)} changes by events: the job has not kept up, or says nothing; see --work")
@@ -151,6 +153,15 @@ def wait_started(job: Opportune, seconds: float = START_SECONDS_MAX) -> None:
         ended = job.ended()
         if ended is not None or time.monotonic() > until:
             raise BenchError(f"the job did not start: {ended or job.log_tail()}")
+        time.sleep(0.05)
+
+
+def _wait_introduced(job: Opportune, count: int) -> None:
+    until = time.monotonic() + INTRODUCTION_SECONDS_MAX
+    while job.progress() < count:
+        ended = job.ended()
+        if ended is not None or time.monotonic() > until:
+            raise BenchError(f"the job knows {job.progress():,} of {count:,} people: {ended or job.log_tail()}")
         time.sleep(0.05)
 
 

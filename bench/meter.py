@@ -83,7 +83,7 @@ class Pass:
 
     Args:
         name: of the subject.
-        events: how many there were.
+        events: how many there were, without those that introduce people.
         seconds: from a tenth to nine tenths of them.
         cpu_s: CPU in that time.
         cpu_all_s: CPU from the process's start until it was stopped.
@@ -120,7 +120,11 @@ class _Samples:
 
 
 def measure(
-    subject: Subject, total: int, seconds_max: float, while_running: Callable[[int], None] | None = None
+    subject: Subject,
+    total: int,
+    seconds_max: float,
+    while_running: Callable[[int], None] | None = None,
+    introduction: int = 0,
 ) -> Pass:
     """Runs a subject until it has applied ``total`` events.
 
@@ -129,11 +133,13 @@ def measure(
         total: events in its topic.
         seconds_max: when to give up.
         while_running: called once, at a tenth of the work, with the process id (for a profiler).
+        introduction: so many of the first events are no part of the work that is measured.
 
     Raises:
         BenchError: it ended early, stood still, or took too long.
     """
     samples, resident, largest, seen = _Samples(), 0, 0, 0
+    edges = [introduction + (total - introduction) * edge for edge in (LOW, HIGH)]
     started = changed = time.monotonic()
     subject.start()
     try:
@@ -151,7 +157,7 @@ def measure(
                     samples.at.append(now)
                     samples.events.append(count)
                     samples.cpu.append(used.cpu_s)
-                    if while_running is not None and count > total * LOW:
+                    if while_running is not None and count > edges[0]:
                         while_running(subject.pid)
                         while_running = None
             ended = subject.ended()
@@ -165,16 +171,15 @@ def measure(
     finally:
         used = usage(subject.pid) if subject.ended() is None else Usage(0, 0, 0)
         subject.stop()
-    return _figures(subject, total, samples, Usage(used.cpu_s, resident, largest))
+    return _figures(subject, total - introduction, edges, samples, Usage(used.cpu_s, resident, largest))
 
 
-def _figures(subject: Subject, total: int, samples: _Samples, used: Usage) -> Pass:
-    edges = [total * LOW, total * HIGH]
+def _figures(subject: Subject, events: int, edges: list[float], samples: _Samples, used: Usage) -> Pass:
     at = np.interp(edges, samples.events, samples.at)
     cpu = np.interp(edges, samples.events, samples.cpu)
     return Pass(
         name=subject.name,
-        events=total,
+        events=events,
         seconds=float(at[1] - at[0]),
         cpu_s=float(cpu[1] - cpu[0]),
         cpu_all_s=used.cpu_s,

@@ -61,7 +61,7 @@ def measure_members(bootstrap: str, work: Path, topics: Topics, shape: Shape) ->
     """Lists one audience in every format."""
     project = _project(work, topics.create("members", SHARDS), bootstrap)
     _fill(project, shape.members)
-    port, rows, fastest = free_port(), [], 0.0
+    port, rows, slowest = free_port(), [], float("inf")
     with ExitStack() as stack:
         serve = start(stack, work, "serve", str(project), "--port", str(port), "--only", "lookups")
         until(lambda: answers(port, "/readyz"), "the service starts")
@@ -77,7 +77,7 @@ def measure_members(bootstrap: str, work: Path, topics: Topics, shape: Shape) ->
             before, cpu = serve.memory_info().rss, cpu_of(serve)
             seconds, size, most = _list(port, media_type, fields, serve)
             rate = shape.members / seconds
-            fastest = max(fastest, rate if media_type == ARROW else 0.0)
+            slowest = min(slowest, rate) if media_type == ARROW else slowest
             more = (most - before) / (1 << 20)
             spent = (cpu_of(serve) - cpu) / shape.members * 1e6
             rows.append([f"{media_type.rpartition('.')[2]}: {fields}", f"{rate:,.0f}/s", f"{size >> 20} MiB",
@@ -87,7 +87,7 @@ def measure_members(bootstrap: str, work: Path, topics: Topics, shape: Shape) ->
         ("format", "rows", "body", "memory at most", "cost"),
         rows,
         [f"{row[0]}: {row[1]}, {row[3]}" for row in rows],
-        passed=fastest >= ROWS_BAR,
+        passed=slowest >= ROWS_BAR,
     )
 
 

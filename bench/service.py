@@ -91,14 +91,14 @@ def measure(bootstrap: str, work: Path, topics: Topics, shape: Shape) -> Result:
 
 def _compared(stack: ExitStack, port: int, serve: psutil.Process, shape: Shape, key: str) -> list[list[str]]:
     """The rows of membership checks beside the fixed dict: medians of rounds in turns, since machines are never quiet."""
-    ask = [_get(f"/v1/profiles/user_id:p{number}/audiences/seen", key) for number in range(0, shape.people, 7)]
+    ask = [get(f"/v1/profiles/user_id:p{number}/audiences/seen", key) for number in range(0, shape.people, 7)]
     answer = once(port, ask[0]).partition(b"\r\n\r\n")[2].decode()
     other = free_port()
     process = subprocess.Popen([sys.executable, "-m", "bench.fixed", str(other), answer])
     stack.callback(process.wait, 60)
     stack.callback(process.terminate)
     until(lambda: answers(other, "/fixed"), "the fixed dict is served")
-    sides = {"checks": (port, serve, ask), "fixed": (other, psutil.Process(process.pid), [_get("/fixed", key)])}
+    sides = {"checks": (port, serve, ask), "fixed": (other, psutil.Process(process.pid), [get("/fixed", key)])}
     each = shape.lookups // ROUNDS
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in sides}
     times: list[float] = []
@@ -174,10 +174,15 @@ def _post(number: int, count: int, shape: Shape, key: str = "") -> bytes:
 
 def _lookups(number: int, key: str) -> bytes:
     wanted = {"identifiers": [f"user_id:p{number * 100 + at}" for at in range(100)], "fields": ["memberships"]}
-    return _request("POST", "/v1/lookups", json.dumps(wanted).encode(), f"X-Api-Key: {key}")
+    return post("/v1/lookups", json.dumps(wanted).encode(), key)
 
 
-def _get(path: str, key: str = "") -> bytes:
+def post(path: str, body: bytes, key: str) -> bytes:
+    """A request with a body and a key for reading."""
+    return _request("POST", path, body, f"X-Api-Key: {key}")
+
+
+def get(path: str, key: str = "") -> bytes:
     return _request("GET", path, b"", f"X-Api-Key: {key}")
 
 
@@ -204,7 +209,7 @@ def _load(port: int, requests: Sequence[bytes], count: int, connections: int) ->
                 for at in range(each):
                     began = time.perf_counter()
                     line.sendall(requests[(offset + at) % len(requests)])
-                    answer = _receive(line)
+                    answer = receive(line)
                     times.append((time.perf_counter() - began) * 1_000)
                     if b" 200 " not in answer[:16]:
                         raise BenchError(f"the service answered {answer[:300]!r}")
@@ -222,7 +227,7 @@ def _load(port: int, requests: Sequence[bytes], count: int, connections: int) ->
     return time.perf_counter() - began, times
 
 
-def _receive(line: socket.socket) -> bytes:
+def receive(line: socket.socket) -> bytes:
     data = b""
     while b"\r\n\r\n" not in data:
         part = line.recv(65_536)
@@ -241,12 +246,12 @@ def _receive(line: socket.socket) -> bytes:
 def once(port: int, request: bytes) -> bytes:
     with socket.create_connection(("127.0.0.1", port), timeout=60) as line:
         line.sendall(request)
-        return _receive(line)
+        return receive(line)
 
 
 def answers(port: int, path: str) -> bool:
     try:
-        return b" 200 " in once(port, _get(path))[:16]
+        return b" 200 " in once(port, get(path))[:16]
     except OSError:
         return False
 

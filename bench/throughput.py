@@ -51,15 +51,16 @@ class Job:
     speed_bar: float | None = None
 
 
-SHOP_TRAFFIC = Traffic()
+SHOP_TRAFFIC = Traffic(introduced=True)
 JOBS = {
     job.name: job
     for job in (
         Job("one", one, SHOP_TRAFFIC, bar=0.19, speed_bar=4.0),
         Job("hundred", hundred, SHOP_TRAFFIC, bar=0.45),
         Job("nothing", nothing, SHOP_TRAFFIC),
-        Job("ten", lambda: actions(2), Traffic(weights=ACTIONS[:2])),
-        Job("thousand", lambda: actions(200), Traffic(weights=ACTIONS)),
+        Job("strangers", one, Traffic()),
+        Job("ten", lambda: actions(2), Traffic(weights=ACTIONS[:2], introduced=True)),
+        Job("thousand", lambda: actions(200), Traffic(weights=ACTIONS, introduced=True)),
     )
 }
 
@@ -69,7 +70,7 @@ class Options:
     """How much to measure.
 
     Args:
-        events: in each topic.
+        events: in each topic, beside those that introduce people.
         rounds: how often each job runs.
         by_slot: the topic's partitions follow the slots of people instead of Kafka's hash of the key.
         calibrate: whether the calibrator runs in turn with the jobs.
@@ -103,10 +104,10 @@ class Run:
 
     def topic_for(self, job: Job) -> Filled:
         """The topic of a job's traffic; filled when first asked for."""
-        key = f"{len(job.traffic.weights)}-names"
+        key = f"{len(job.traffic.weights)}-names{'' if job.traffic.introduced else '-strangers'}"
         if key not in self.filled:
             topic = self._topics.create(f"events-{key}", message_timestamp_type="CreateTime")
-            count = self._options.events
+            count = job.traffic.introduction + self._options.events
             # The log ends a minute ago: no event is ahead of the clock of the job that reads it.
             first = int(time.time() * 1000) - 60_000 - int(count * 1000 / LOG_EVENTS_A_SECOND)
             times = evenly(first, count, LOG_EVENTS_A_SECOND)
@@ -141,16 +142,18 @@ class Run:
         for number in range(self._options.rounds):
             last = number == self._options.rounds - 1
             if self._options.calibrate:
-                self._measure(passes, self.calibrator(number), last)
+                self._measure(passes, self.calibrator(number), SHOP_TRAFFIC, last)
             for job in jobs:
                 subject = self.subject(job, number)
-                self._measure(passes, subject, last)
+                self._measure(passes, subject, job.traffic, last)
                 self.kept[job.name] = subject
         return passes
 
-    def _measure(self, passes: dict[str, list[Pass]], subject: Subject, last: bool) -> None:
+    def _measure(self, passes: dict[str, list[Pass]], subject: Subject, traffic: Traffic, last: bool) -> None:
         profiler = Profiler(self._options.profile, subject.name) if self._options.profile and last else None
-        found = measure(subject, self._options.events, PASS_SECONDS_MAX, profiler.start if profiler else None)
+        total = traffic.introduction + self._options.events
+        start = profiler.start if profiler else None
+        found = measure(subject, total, PASS_SECONDS_MAX, start, introduction=traffic.introduction)
         if profiler:
             # A profiler slows what it watches: its pass is not a figure.
             profiler.finish()
@@ -171,7 +174,8 @@ def measure_jobs(names: Sequence[str], bootstrap: str, work: Path, topics: Topic
     passes = run.rounds(jobs)
     sizes = ", ".join(f"{filled.size:.0f}" for filled in run.filled.values())
     result = Result(
-        f"Kafka to Kafka, {options.events:,} events of {sizes} bytes, {options.rounds} round(s) in turn",
+        f"Kafka to Kafka, {options.events:,} events of {sizes} bytes by people who are known (strangers: who are not), "
+        f"{options.rounds} round(s) in turn",
         [
             "job",
             "audiences",
@@ -185,7 +189,7 @@ def measure_jobs(names: Sequence[str], bootstrap: str, work: Path, topics: Topic
         ],
         [],
         [],
-        ["CPU of the whole process tree and events/s from 10 % to 90 % of the work; medians (least to greatest)."],
+        ["CPU of the whole process tree and events/s from 10 % to 90 % of those events; medians (least to greatest)."],
     )
     base = passes.get("calibrator")
     rows = [("calibrator", 1, touched(one(), SHOP_TRAFFIC))] if base else []

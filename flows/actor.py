@@ -9,14 +9,14 @@ Not here: Bytewax (flows.bytewax_step), Kafka (flows.hub, flows.sinks), generate
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from operator import attrgetter
 from typing import Any, ClassVar
 
 import numpy as np
 import xxhash
 
-from flows.batch import Batch, Span
+from flows.batch import Batch
 from flows.changes import ChangeWriter, net
 from flows.control import Decisions
 from flows.dead_letters import DeadLetters
@@ -25,7 +25,7 @@ from flows.hand_over import HandOver
 from flows.identity import Graph, earlier, used_by_absorbed
 from flows.mail import LOCAL_TOPICS, Incoming, Mailbox, MailTopics
 from flows.refresh import Refresh, Snapshots
-from flows.repeats import covered_by, is_new, used_before
+from flows.repeats import cover, covered_by, is_new, used_before
 from flows.succession import Succession
 from flows.timers import Timers
 from opportune.compiled import Compiled
@@ -73,6 +73,7 @@ class Actor:
     Attributes:
         counts: what was done since the start, by word.
         refused: refused records since the start, by reason.
+        time_ms, read_ms: log time, and how far the inputs are read: the former waits for mail (flows.mail_time).
         mail_read: the offset below which the shard's mail is applied and synced, as of the last snapshot.
     """
 
@@ -126,7 +127,7 @@ class Actor:
         self.meta = store.family("meta")
         self.succession = Succession(self)
         self.refresh = Refresh(self, tables, snapshots)
-        self.time_ms = 0
+        self.time_ms = self.read_ms = 0
         self.settled_ms = 0
         self.reached = Reached(store)
         self.saved_ms = 0
@@ -165,18 +166,20 @@ class Actor:
         self.refresh.turn(self.time_ms)
         if batch.mail:
             refused += self.incoming.take(batch.mail, self.positions, write)
-            self.graph.end()
+            self.graph.settle()
+            self.mailbox.answering = self.graph.outgoing.busy
             for versions in self.decisions.snapshots():
-                self.refresh.decide(versions, self.time_ms or batch.time_ms)
+                self.refresh.decide(versions, self.time_ms or batch.read_ms or batch.time_ms)
             self.graph.forgetting.decide(self.decisions.erasures())
-        if events:
-            self.graph.apply(events)
+        self.graph.apply(events)
         self.time_ms = max(self.time_ms, batch.time_ms)
+        self.read_ms = max(self.read_ms, batch.read_ms or batch.time_ms)
         self._sweep(out, write)
         if quiet:
             self.refresh.slice(out)
             self.succession.slice()
-        self._advance(batch.spans)
+        self.graph.settle()
+        self.moved |= cover(self.positions, batch.spans)
         for _, refusal in refused:
             self.refused[refusal.reason] = self.refused.get(refusal.reason, 0) + 1
         letters = self.dead_letters.messages(refused)
@@ -198,18 +201,12 @@ class Actor:
         """Does some of what was left for later; as ``apply`` of an empty batch."""
         return self.apply(Batch(self.time_ms, [], []), quiet=True)
 
-    def _advance(self, spans: Sequence[Span]) -> None:
-        for span in spans:
-            known = self.positions.get(span.topic_id, span.partition)
-            if known is None or known[0] < span.next:
-                self.positions.advance(span.topic_id, span.partition, span.next, span.time_ms)
-                self.moved = True
-
     def apply_events(  # noqa: C901, PLR0912 - the hot loop: a call for each of its cases would cost more than the case
         self, events: list[Event], out: list[Change], refused: list[tuple[Any, RejectedEvent]], write: Write
     ) -> None:
         """Applies events in order; an exception in here is a bug, and the record that met it is told to ``on_poison``."""
         desk, evaluate, graph = self.desk, self.evaluate, self.graph
+        claiming = graph.claiming
         if graph.shortcuts.moves:
             graph.shortcuts.redirect(events, graph.forwarding.addressed)
         wanted = desk.load_for(events)
@@ -247,7 +244,7 @@ class Actor:
                     if hashed and recalled is not None and self.is_duplicate(hashed, now, recalled, used, profile):
                         continue
                     if event.also:
-                        graph.noted.append((profile, event))
+                        claiming.noted.append((profile, event))
                     if action is None and profile.now:
                         event.person.known = True
                         continue
@@ -270,8 +267,7 @@ class Actor:
             self.on_poison(event.origin, error)
             raise
         self.counts["applied"] += applied
-        if graph.noted:
-            graph.join()
+        claiming.apply()
         if used:
             self.seen.add(write, np.array(list(used), np.uint64), np.array(list(used.values()), np.int64))
 
@@ -327,7 +323,7 @@ class Actor:
         due = self.time_ms - self.saved_ms >= SAVE_MS and (self.moved or self.outbox.trimmable)
         unsaved = mailbox.wrote or self.refresh.unsaved or self.succession.saved
         if not (desk.touched or messages or mail or due or unsaved):
-            return self.hand_over.take([], [], self.time_ms)
+            return self.hand_over.take([], [], self.read_ms)
         for profile in desk.touched:
             self.timers.arm(profile, write)
         desk.store_touched(write)
@@ -341,7 +337,7 @@ class Actor:
         if self.durable_batches:
             self.store.sync()
         self.on_point("after_write")
-        return self.hand_over.take(messages, mail, self.time_ms)
+        return self.hand_over.take(messages, mail, self.read_ms)
 
     def _save_places(self, write: Write) -> None:
         """Puts how far everything was read and sent into a write."""

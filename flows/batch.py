@@ -103,6 +103,7 @@ class Batch(msgspec.Struct):
         events: routed events, in order of each partition.
         refused: records that are no events, for the shard that answers for their partition.
         mail: from the mailbox and control topics.
+        read_ms: how far the inputs are read, where the shard's time waits for mail; 0: as ``time_ms``.
     """
 
     time_ms: int
@@ -110,3 +111,4 @@ class Batch(msgspec.Struct):
     events: list[Event]
     refused: Sequence[tuple[Any, RejectedEvent]] = ()
     mail: Sequence[Mail] = ()
+    read_ms: int = 0

@@ -82,6 +82,7 @@ class ChangeWriter:
         # Audiences that are gone have the numbers after those of the plan: people exit them.
         known = [*zip(compiled.names, compiled.plan.definitions, strict=True), *compiled.gone]
         self.keys = [b"/" + name.encode() for name, _ in known]
+        self.every_key = list(dict.fromkeys([*self.keys, *(b"/" + name.encode() for name in compiled.former)]))
         self.parts: list[tuple[tuple[bytes, bytes], tuple[bytes, bytes]]] = []
         for name, definition in known:
             tail = b',"definition_version":' + encode(definition)
@@ -99,7 +100,7 @@ class ChangeWriter:
     def tombstones(self, profile: bytes) -> list[OutboxMessage]:
         """A record for each key that a profile can have in the topic: after it, compaction keeps nothing of the key."""
         name, partition = profile.hex().encode(), slot_of(profile) * self.partitions >> 16
-        return [OutboxMessage(self.topic, partition, name + key, None, []) for key in self.keys]
+        return [OutboxMessage(self.topic, partition, name + key, None, []) for key in self.every_key]
 
     def message(self, change: Change, emitted_at: bytes) -> OutboxMessage:
         """The record of a change, with the next version of its profile."""

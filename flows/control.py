@@ -277,9 +277,9 @@ def superseded(where: str, generation: int, own: int) -> StateError:
     """
     return StateError(
         f"{where} tells of generation {generation} of this state, this process has generation {own}: another process "
-        "took the state over, or this directory is an older copy. Do not start this one again beside it. If no other "
-        "process is to run, restore the newest checkpoint set; or, to start anew, delete the mailbox and control topics "
-        "(or name others in topics.mailbox and topics.control) together with the state directory."
+        "took the state over, began a state of its own on these topics, or this directory is an older copy. Do not start this "
+        "one again beside it. If the other is stopped and this state is to go on, start it once with --take-over; to start "
+        "anew, move the state directory away."
     )
 
 

@@ -67,6 +67,7 @@ class Desk:
     Attributes:
         profiles: by profile id.
         touched: those to write, in order of first touch.
+        row_names: how identifiers begin that may have a row in a table that conditions read.
         stage: the present one (flows.succession).
         renew: takes profiles that were read and are kept for another one.
     """
@@ -80,6 +81,7 @@ class Desk:
         self.groups = groups_of(store, self.suffixes)
         self.columns = compiled.plan.columns
         self.tables = self.used(tables)
+        self.row_names = tuple(sorted({f"{table.namespace}:" for table in self.tables}))
         self.profiles: dict[bytes, Profile] = {}
         self.touched: list[Profile] = []
         self.at_hand: dict[bytes, Profile] = {}

@@ -19,6 +19,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 from flows.control import Decided, Erased, Forget, Forgotten, decode_decision, encode_decision
 from flows.kafka_config import ClientConfig, consumer_config, producer_config
 from flows.kafka_errors import translated
+from flows.topics import Topic
 from opportune.clock import Clock, monotonic_ms
 from opportune.errors import RejectedEvent, StateError, TransientError
 from opportune.event import instant_ms, iso_text
@@ -163,14 +164,32 @@ class ErasureLog:
         )
 
 
+def last_generation(config: ClientConfig, control: Topic) -> int:
+    """The highest generation that the control topic tells of, 0 where it tells of none. Raises ``TransientError``."""
+    if not control.ends[0]:
+        return 0
+    reader = _Reader(config, control.name)
+    try:
+        for _ in reader.news():
+            pass
+        return reader.generation
+    finally:
+        reader.close()
+
+
 class _Reader:
-    """Reads the erasures of a control topic on, from its beginning."""
+    """Reads the erasures of a control topic on, from its beginning.
+
+    Attributes:
+        generation: the highest that any decision told of so far.
+    """
 
     def __init__(self, config: ClientConfig, topic: str) -> None:
         self._topic = topic
         self._consumer = Consumer({**config, "enable.partition.eof": True})
         self._consumer.assign([TopicPartition(topic, 0, OFFSET_BEGINNING)])
         self._end = 0
+        self.generation = 0
 
     def news(self) -> Iterator[Decided]:
         """What came since the last time, up to the end that the topic has now. Raises ``TransientError``."""
@@ -199,6 +218,7 @@ class _Reader:
             except (RejectedEvent, StateError):
                 # The job judges what is in the topic; here it is no request that we know.
                 continue
+            self.generation = max(self.generation, decision.generation)
             if isinstance(decision, Forget | Forgotten | Erased):
                 yield Decided(decision, offset, max(0, message.timestamp()[1]))
 

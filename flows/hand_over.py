@@ -45,7 +45,7 @@ class HandOver:
         Args:
             messages: all but mail.
             mail: pieces of mail.
-            time_ms: the shard's log time.
+            time_ms: how far the shard's inputs are read: its log time may wait for this very mail.
 
         Returns:
             What goes out now.

@@ -19,6 +19,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from flows.batch import Batch, Mail, Span
 from flows.inputs import Input
 from flows.log_time import LogTime
+from flows.mail_time import MailTime
 from opportune.clock import Clock, monotonic_ms
 from opportune.decode import Event
 from opportune.errors import RejectedEvent, StateError
@@ -63,6 +64,7 @@ class Hub:
         log_time: judges the marks.
         quarantined: records that go to the dead letters unread, as (topic, partition, offset).
         clock: the wall clock.
+        mail_time: up to when all mail has arrived: the shards' time waits for it.
 
     Attributes:
         records: records of events read.
@@ -80,6 +82,8 @@ class Hub:
         log_time: LogTime,
         quarantined: frozenset[tuple[str, int, int]],
         clock: Clock,
+        *,
+        mail_time: MailTime,
     ) -> None:
         self.consumer = consumer
         self.post_consumer = post
@@ -89,12 +93,13 @@ class Hub:
         self.router = router
         self.shards = shards
         self.log_time = log_time
+        self.mail_time = mail_time
         self.quarantined = quarantined
         self.clock = clock
         self.inputs = {(one.topic, one.partition): one for one in (*events, *mail)}
         self.one_topic = len({one.topic for one in events}) == 1
         self.records = 0
-        self.told_ms = -1
+        self.told_ms = self.read_ms = -1
         self.gathered_ms = 0
         self._empty()
         consumer.assign([TopicPartition(one.topic, one.partition, one.read) for one in events])
@@ -114,6 +119,9 @@ class Hub:
             A batch for each shard, or nothing where nothing was read and time has not moved on.
         """
         self._poll_mail()
+        if self._interval_ms() > PACE_MS and min(self.read_ms, self.mail_time.now()) > self.told_ms:
+            # Timers of the batch before have waited for it to be applied, and need not wait until the next one is large.
+            return self.batches()
         while self.poll():
             if self._is_full():
                 break
@@ -124,13 +132,17 @@ class Hub:
         return self.batches()
 
     def _is_full(self) -> bool:
-        """Whether what was gathered is to be handed over: the further behind the clock, the more is gathered."""
+        """Whether what was gathered is to be handed over."""
         if sum(map(len, self.gathered)) >= GATHER_EVENTS:
             return True
+        return monotonic_ms() - self.gathered_ms >= self._interval_ms()
+
+    def _interval_ms(self) -> int:
+        """How long is gathered: the further behind the clock, the longer."""
         behind = self.clock() - min(
             (one.mark_ms for one in self.events if one.mark_ms and not one.at_end), default=1 << 60
         )
-        return monotonic_ms() - self.gathered_ms >= max(PACE_MS, min((behind - NEAR_MS) // 4, GATHER_MS))
+        return max(PACE_MS, min((behind - NEAR_MS) // 4, GATHER_MS))
 
     def poll(self, limit: int = POLL_RECORDS) -> int:
         """Reads and routes at most ``limit`` records; returns how many."""
@@ -233,13 +245,17 @@ class Hub:
 
     def batches(self) -> list[tuple[int, Batch]]:
         """What was gathered, by shard; empty where there is nothing to say."""
-        time_ms = self.log_time.now()
-        if not self.spans and time_ms <= self.told_ms:
+        read_ms = self.log_time.now()
+        time_ms = min(read_ms, self.mail_time.now())
+        if not self.spans and time_ms <= self.told_ms and read_ms <= self.read_ms:
             return []
-        self.told_ms = max(time_ms, self.told_ms)
+        self.told_ms, self.read_ms = max(time_ms, self.told_ms), max(read_ms, self.read_ms)
         spans = list(self.spans.values())
         out = [
-            (shard, Batch(self.told_ms, spans, self.gathered[shard], self.letters[shard], self.post[shard]))
+            (
+                shard,
+                Batch(self.told_ms, spans, self.gathered[shard], self.letters[shard], self.post[shard], self.read_ms),
+            )
             for shard in range(self.shards)
         ]
         self._empty()

@@ -210,6 +210,7 @@ def snapshot_of(job: Job, now_ms: int) -> dict[str, Any]:
     """The status file's content."""
     status = job.count().snapshot(now_ms)
     status["mail_under_way"] = under_way(job.actors)
+    status["mail_left_out"] = job.hub.mail_time.left_out
     status["drained"] = job.drained.look()
     status["erasures"] = {
         "open": job.erasures.open,

@@ -81,7 +81,8 @@ def translated(error: KafkaException | KafkaError, kafka: Kafka, doing: str) -> 
 def connect(kafka: Kafka, stop: Stop, patience_ms: int | None = None) -> AdminClient:
     """A client of a broker that has answered.
 
-    Waits for a broker that is not up yet, telling so every 5 seconds; ends at once where waiting cannot help.
+    Waits for a broker that is not up yet, telling so every 5 seconds where the patience is longer; ends at once where waiting
+    cannot help.
 
     Args:
         kafka: the broker.
@@ -109,7 +110,9 @@ def connect(kafka: Kafka, stop: Stop, patience_ms: int | None = None) -> AdminCl
             raise trouble
         if stop.is_set() or (patience_ms is not None and now - started >= patience_ms):
             raise trouble
-        if told is None or now - told >= REPEAT_MS:
+        # Who waits for a moment only is told by the error that ends it.
+        waits = patience_ms is None or patience_ms > REPEAT_MS
+        if waits and (told is None or now - told >= REPEAT_MS):
             told = now
             log.warning("%s Waiting for it.", trouble)
         stop.wait(0.2)

@@ -17,7 +17,7 @@ Not here: when a write is (flows.actor), what a decision says (flows.control), w
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, TypeAlias
 
 import msgspec
@@ -151,6 +151,8 @@ class Mailbox:
         generation: of the shard's state.
         kinds: what is done with a piece, by its kind.
         marks: the last mark of each sender, milliseconds.
+        moves: how many pieces were sent and taken.
+        answering: whether what is sent is because of mail that was taken.
         outgoing: what was sent since the last ``save``; it belongs into the outbox entry of that write.
         wrote: whether a piece has put something into the write since the last ``save``.
         taken: pieces that were applied.
@@ -174,6 +176,9 @@ class Mailbox:
         self.kinds: dict[str, Handler] = {"mark": self._mark}
         self.marks: dict[int, int] = {}
         self.outgoing: list[OutboxMessage] = []
+        self.moves = 0
+        self.answering = False
+        self._answers = self._sequences.rows()
         self.wrote = False
         self.taken = self.repeated = self.abandoned = self.lost = 0
 
@@ -187,12 +192,19 @@ class Mailbox:
         """
         assert kind in self.kinds, "mail that no shard can read"
         sequence = self._sequences.next(receiver)
+        self.moves += 1
+        if self.answering:
+            self._answers[receiver] = sequence
         piece = Piece(MAIL_VERSION, self._shard, receiver, self.generation, sequence, kind, body)
         self.outgoing.append(OutboxMessage(self._topic, receiver, None, encode_piece(piece), []))
 
     def sent(self) -> dict[int, int]:
         """The sequence of the last piece that was sent, by receiver."""
         return self._sequences.rows()
+
+    def answered(self) -> Mapping[int, int]:
+        """The sequence of the last piece that may have been sent because of mail, by receiver."""
+        return self._answers
 
     def heard(self) -> dict[int, int]:
         """The sequence of the last piece that was taken, by sender."""
@@ -231,6 +243,8 @@ class Mailbox:
         self._channels.advance(stamp.sender, stamp.generation, stamp.sequence)
         self._moved = True
         self.taken += 1
+        self.moves += 1
+        self.answering = True
         if handler(stamp, write):
             self.wrote = True
 
@@ -245,7 +259,7 @@ class Mailbox:
         if self._moved:
             write.put(META_CHANNELS, self._channels.encode(), self._meta)
             self._moved = False
-        self.wrote = False
+        self.wrote = self.answering = False
 
     def _miss(self, piece: Piece, last: int) -> None:
         missing = piece.sequence - last - 1

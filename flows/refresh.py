@@ -206,11 +206,12 @@ class Refresh:
             new, profile.row = profile.row, row
             self._turn_to(profile, new, max(at_ms, profile.now), self.cause, out)
 
-    def rename(self, profile: Profile, identifiers: list[str], out: list[Change]) -> None:
-        """A profile on the desk has other identifiers from here on: rows come and go with them."""
-        self.actor.graph.attached.follow(profile.id, profile.identifiers, identifiers)
-        profile.identifiers = identifiers
-        self.belong(profile, out)
+    def rename(self, profile: Profile, identifiers: list[str], text: str, out: list[Change]) -> None:
+        """A profile on the desk has other identifiers from here on, by one that came or went: rows come and go with it."""
+        before, profile.identifiers = profile.identifiers, identifiers
+        if text.startswith(self.actor.desk.row_names):
+            self.actor.graph.attached.follow(profile.id, before, identifiers)
+            self.belong(profile, out)
 
     def belong(self, profile: Profile, out: list[Change], *, whatever: bool = False) -> None:
         """Gives a profile on the desk the row that is its own.

@@ -21,6 +21,9 @@ from flows.kafka_config import ClientConfig
 from opportune.errors import StateError, TransientError
 from opportune.membership import MembershipChange
 
+ANSWER_S = 10.0
+"""For so long the broker may take to say which partitions there are."""
+
 
 class Memberships(msgspec.Struct):
     """What a subscriber knows. ``msgspec.json`` writes and reads it, to go on later from ``positions``.
@@ -73,6 +76,9 @@ class Subscriber:
         topic: the memberships topic.
         known: what an earlier subscriber knew; None starts anew.
         from_end: starting anew, skip what is there: for those who want news only.
+
+    Raises:
+        TransientError: the broker does not say which partitions the topic has.
     """
 
     def __init__(
@@ -82,9 +88,17 @@ class Subscriber:
         self._topic = topic
         self._consumer = Consumer({**config, "enable.partition.eof": True})
         self._decode = msgspec.json.Decoder(MembershipChange).decode
-        described = self._consumer.list_topics(topic, timeout=10).topics[topic]
-        if described.error is not None:
-            raise TransientError(f"no topic {topic}: {described.error.str()}. See topics.memberships in opportune.yml.")
+        try:
+            described = self._consumer.list_topics(topic, timeout=ANSWER_S).topics[topic]
+            trouble = described.error
+        except KafkaException as error:
+            # The broker that answered a moment ago may be gone again, or be still coming up.
+            trouble = error.args[0]
+        if trouble is not None:
+            self._consumer.close()
+            raise TransientError(
+                f"cannot read topic {topic}: {trouble.str()}. See topics.memberships in opportune.yml."
+            )
         start = OFFSET_END if from_end else OFFSET_BEGINNING
         self._consumer.assign(
             [TopicPartition(topic, number, self.known.positions.get(number, start)) for number in described.partitions]

@@ -42,10 +42,17 @@ decode_head = msgspec.msgpack.Decoder(Profile).decode
 
 
 class Succeeded(NamedTuple):
-    """What the shards of a process work with: the present stage, and the audiences that are no more, by name."""
+    """What the shards of a process work with.
+
+    Args:
+        present: the present stage.
+        gone: definitions by name of the audiences that are no more and that somebody may still be in.
+        former: names of those in which nobody is any more.
+    """
 
     present: Layout
     gone: dict[str, str]
+    former: list[str]
 
 
 def succeed(stores: Sequence[Store], plan: Plan) -> Succeeded:
@@ -71,12 +78,14 @@ def succeed(stores: Sequence[Store], plan: Plan) -> Succeeded:
             missed = newest.layouts if newest is not None else []
             stage = lineage.present.stage
             layouts = [*lineage.layouts, *(one for one in missed if stage < one.stage < present.stage), present]
-            keep_lineage(store, Lineage(layouts=layouts, at=Reached(store).time_ms, done=False))
+            at = Reached(store).time_ms
+            keep_lineage(store, Lineage(layouts=layouts, at=at, done=False, former=lineage.former))
     gone: dict[str, str] = {}
-    for store in stores:
-        lineage = lineage_of(store)
-        gone |= {} if lineage is None else lineage.gone()
-    return Succeeded(present, dict(sorted(gone.items())))
+    former: set[str] = set()
+    for lineage in filter(None, map(lineage_of, stores)):
+        gone |= lineage.gone()
+        former.update(lineage.former)
+    return Succeeded(present, dict(sorted(gone.items())), sorted(former))
 
 
 def newest_lineage(stores: Sequence[Store]) -> Lineage | None:
@@ -97,8 +106,8 @@ def next_layout(stores: Sequence[Store], newest: Lineage | None, plan: Plan) -> 
 
 def compiled_for(project: Project, stores: Sequence[Store], *, counting: bool = False) -> Compiled:
     """A project compiled for the states of all shards of a process, which are brought to it."""
-    present, gone = succeed(stores, Plan(project))
-    return Compiled(project, counting=counting, waiting=present.waiting, gone=list(gone.items()))
+    present, gone, former = succeed(stores, Plan(project))
+    return Compiled(project, counting=counting, waiting=present.waiting, gone=list(gone.items()), former=former)
 
 
 def compiled_as_kept(project: Project, stores: Iterable[Store]) -> Compiled:
@@ -211,7 +220,7 @@ class Succession:
             self.actor.desk.load(ids)
             self.actor.on_point("in_succession")
         elif not last:
-            self.lineage = Lineage(layouts=[self.lineage.present], at=self.lineage.at)
+            self.lineage = self.lineage.ended()
             self.unsaved = True
 
     def save(self, write: Write) -> list[Change]:

@@ -1,7 +1,7 @@
 """Whether the topics are still those that the state was made from, and still have what it has not read.
 
-Owns: the comparison of positions with topics (DESIGN: topic ids are kept). Invariant: a gap is never passed in silence:
-it is refused, or, where loss was accepted, returned as a ``Loss`` for the record.
+Owns: the comparison of positions with topics (DESIGN: topic ids are kept), and of the memberships topic with the one of before.
+Invariant: a gap is never passed in silence: it is refused, or, where loss was accepted, returned as a ``Loss`` for the record.
 Not here: where positions are kept (state.positions), what topics are there (flows.topics).
 """
 
@@ -108,6 +108,30 @@ def check_positions(
             "beginning of the topics. To go on without what is missing, start once with --accept-loss; the log tells what was lost."
         )
     return losses
+
+
+def check_memberships(topic: Topic, names: Mapping[bytes, str], *, accept_loss: bool = False) -> list[bytes]:
+    """Whether the memberships topic is still the one that changes were told to.
+
+    Args:
+        topic: as the broker has it.
+        names: topic names by the ids under which they are kept.
+        accept_loss: goes on; the caller records it.
+
+    Returns:
+        The ids of topics of that name which are gone; empty unless ``accept_loss``.
+
+    Raises:
+        StateError: it was made anew, and that was not accepted.
+    """
+    former = [topic_id for topic_id, name in names.items() if name == topic.name and topic_id != topic.topic_id]
+    if former and not accept_loss:
+        raise StateError(
+            f"the memberships topic {topic.name} was deleted and made anew: it lacks what was told before, and whoever reads it "
+            "from its beginning would miss people who are in. To tell everything again, move the state directory away and "
+            "start: the topics are read from their beginning. To go on with what is new, start once with --accept-loss."
+        )
+    return former
 
 
 def _loss(topic_id: bytes, partition: int, position: int, most: int, topic: Topic | None, name: str) -> Loss | None:

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 class TopicWatch:
     """Compares the topics with those that the job started with, every ``interval_ms``.
 
-    A broker that is away, or a topic that cannot be seen at the moment, is no finding.
+    A broker that is away is no finding, nor is a topic that cannot be seen at the moment; of that the log tells once.
 
     Args:
         admin: a client; the watch may share it.
@@ -34,7 +34,9 @@ class TopicWatch:
         self, admin: AdminClient, topics: TopicSet, interval_ms: int = 30_000, *, embedded: bool = False
     ) -> None:
         self._admin = admin
-        self._expected = {topic.name: (topic.topic_id, topic.partitions) for topic in topics.read()}
+        watched = (*topics.read(), topics.memberships, topics.dead_letters)
+        self._expected = {topic.name: (topic.topic_id, topic.partitions) for topic in watched}
+        self._missed: set[str] = set()
         self._interval_s = interval_ms / 1_000
         self._embedded = embedded
         self._stop = Event()
@@ -62,6 +64,7 @@ class TopicWatch:
             found = {name: (self._expected[name][0], count) for name, count in counts.items()}
         else:
             found = topic_ids(names, self._admin)
+        self._miss({name for name in names if name not in found})
         for name, (topic_id, partitions) in found.items():
             known_id, known = self._expected[name]
             if topic_id != known_id:
@@ -69,6 +72,14 @@ class TopicWatch:
             if partitions != known:
                 return f"the topic {name} has {partitions} partitions instead of {known}"
         return None
+
+    def _miss(self, missing: set[str]) -> None:
+        for name in sorted(missing - self._missed):
+            log.error(
+                "the topic %s is not there any more: what is for it waits. If it was deleted, stop the job and see "
+                "docs/operations.md; if it is made anew, the job ends and says what it lacks.", name,
+            )  # fmt: skip
+        self._missed = missing
 
     def _run(self) -> None:
         while not self._stop.wait(self._interval_s):

@@ -12,6 +12,7 @@ import logging
 import os
 import signal
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,9 @@ from flows.dead_letters import DeadLetters
 from flows.deaths import Deaths, Record
 from flows.delivery import Delivery
 from flows.end_marks import EndMarks
-from flows.erasure_log import read_erasures
+from flows.erasure_log import last_generation, read_erasures
 from flows.exit_codes import BUG, CLEAN, PLANNED_RESTART, exit_code_of
+from flows.generations import open_shards
 from flows.hub import Hub
 from flows.in_force import in_force, least_in_force
 from flows.inputs import Input
@@ -37,6 +39,7 @@ from flows.kafka_config import admin_config, consumer_config, producer_config, w
 from flows.kafka_errors import connect
 from flows.log_time import LogTime
 from flows.mail import MailTopics
+from flows.mail_time import MailTime
 from flows.mailbox_trim import trims_of
 from flows.metrics import Metrics, StatusFile
 from flows.refresh import put_in_force
@@ -47,7 +50,8 @@ from flows.snapshots import DIRECTORY, TableSnapshots
 from flows.stop import Stop
 from flows.succession import compiled_for
 from flows.supervisor import die_with_supervisor
-from flows.topic_positions import check_positions, end_of
+from flows.topic_positions import end_of
+from flows.topic_state import check_topics
 from flows.topic_watch import TopicWatch
 from flows.topics import Topic, TopicSet, prepare, with_prefix
 from flows.watchdog import Watchdog
@@ -59,12 +63,10 @@ from opportune.errors import OpportuneError
 from opportune.project import Project
 from opportune.settings import Kafka, Settings
 from state.rocks import RocksStore, shared_memory
-from state.shard_identity import open_shard
 from state.warehouse import WarehouseTable, columns_or_kept, load_table
 
 log = logging.getLogger(__name__)
 
-META_TOPICS = b"topics"
 FIRST_RECORD_S = 5.0
 MAIL_PACE_MS = 20
 """Mail between shards waits so long for more, by log time: each time that some goes out, the disk is synced."""
@@ -80,6 +82,7 @@ class Options(msgspec.Struct, frozen=True):
         accept_loss: go on where topics have lost records.
         embedded: the broker is the one of the demo, which has no topic ids and makes no topics.
         topic_prefix: put before the name of every topic.
+        take_over: go on although another state has run since.
     """
 
     directory: Path
@@ -88,6 +91,7 @@ class Options(msgspec.Struct, frozen=True):
     accept_loss: bool = False
     embedded: bool = False
     topic_prefix: str = ""
+    take_over: bool = False
 
 
 def load(options: Options) -> Project:
@@ -188,7 +192,7 @@ class Worker:
         snapshots = TableSnapshots(project, plan, directory, settings.state.shards, wall_clock_ms)
         actors = self._open(project, plan, snapshots, topics, directory)
         compiled = actors[0].compiled
-        self._check(actors, topics)
+        check_topics(actors, topics, accept_loss=self.options.accept_loss)
         inputs = [
             self._input(actors, topic, number, mail=topic is topics.mailbox)
             for topic in topics.read()
@@ -220,8 +224,9 @@ class Worker:
         memory = shared_memory()
         shards = project.settings.state.shards
         stores = [RocksStore(directory / "shards" / f"{shard:04d}", memory) for shard in range(shards)]
-        for shard, store in enumerate(stores):
-            open_shard(store, expected(project, plan, shard))
+        last = partial(last_generation, consumer_config(project.settings.kafka), topics.control)
+        fit = [expected(project, plan, shard) for shard in range(shards)]
+        open_shards(stores, fit, last, other=self.options.take_over)
         compiled = compiled_for(project, stores)
         changes = ChangeWriter(compiled, topics.memberships.name, topics.memberships.partitions, wall_clock_ms)
         letters = DeadLetters(topics.dead_letters.name, project.settings.event_bytes_max)
@@ -251,34 +256,6 @@ class Worker:
 
     def _on_poison(self, record: Any, _: BaseException) -> None:
         self.failed = Record(record.topic() or "", record.partition() or 0, record.offset() or 0)
-
-    def _check(self, actors: list[Actor], topics: TopicSet) -> None:
-        """Refuses topics that are not those of the state, or have lost what was not read."""
-        applied: dict[tuple[bytes, int], int] = {}
-        highest: dict[tuple[bytes, int], int] = {}
-        for actor in actors:
-            for place, (offset, _) in actor.positions:
-                applied[place] = min(applied.get(place, offset), offset)
-                highest[place] = max(highest.get(place, offset), offset)
-        kept = actors[0].store.get("meta", META_TOPICS)
-        names = {bytes.fromhex(key): name for key, name in msgspec.json.decode(kept or b"{}").items()}
-        losses = check_positions(applied, topics, accept_loss=self.options.accept_loss, names=names, highest=highest)
-        for loss in losses:
-            log.warning("accepted: %s", loss.told())
-            if loss.what == "recreated":
-                # A topic without a name is not judged any more (flows.topic_positions): it was accepted for good.
-                names[loss.topic_id] = ""
-            for actor in actors:
-                known = actor.positions.get(loss.topic_id, loss.partition)
-                if known is not None:
-                    actor.positions.advance(loss.topic_id, loss.partition, loss.moved(known[0]), known[1])
-        names |= {topic.topic_id: topic.name for topic in topics.read()}
-        store = actors[0].store
-        write = store.batch()
-        write.put(
-            META_TOPICS, msgspec.json.encode({key.hex(): name for key, name in names.items()}), store.family("meta")
-        )
-        store.write(write)
 
     def _input(self, actors: list[Actor], topic: Topic, number: int, *, mail: bool) -> Input:
         """Where a partition is read on; of the mail a new state reads none that its predecessor has sent."""
@@ -324,7 +301,10 @@ class Worker:
         quarantined = frozenset((one.topic, one.partition, one.offset) for one in mode.quarantined)
         shards = settings.state.shards
         router, mailbox = router_of(compiled, actors), topics.mailbox.name
-        hub = Hub(consumer, post, events, mail, mailbox, router, shards, log_time, quarantined, wall_clock_ms)
+        arrived = MailTime(actors, clock.idle_ms, monotonic_ms)
+        hub = Hub(
+            consumer, post, events, mail, mailbox, router, shards, log_time, quarantined, wall_clock_ms, mail_time=arrived
+        )  # fmt: skip
         watchdog = Watchdog(settings.watchdog_ms)
         watch, trims = None, []
         if not self.options.embedded:

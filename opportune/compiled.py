@@ -42,6 +42,7 @@ class Compiled:
         counting: whether evaluations are counted, for tests.
         waiting: by name, until when audiences are warming (``Plan.wait``).
         gone: names and definitions of audiences that the project no longer has and people may still be in.
+        former: names of audiences that it had once, in which nobody is any more but by another definition.
 
     Attributes:
         plan, event_type, program, approximations: the parts.
@@ -57,11 +58,13 @@ class Compiled:
         counting: bool = False,
         waiting: Mapping[str, int] | None = None,
         gone: Sequence[tuple[str, str]] = (),
+        former: Sequence[str] = (),
     ) -> None:
         self.project = project
         self.plan = Plan(project)
         wait(self.plan, waiting or {})
         self.gone = list(gone)
+        self.former = list(former)
         self.event_type = EventType(self.plan, project.identity.namespaces)
         self.program: Program = compile_plan(self.plan, self.event_type, counting=counting)
         self.tracks: dict[Any, Action] = {}

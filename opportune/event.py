@@ -33,6 +33,7 @@ CALL_TYPES = frozenset({"track", "page", "screen", "identify", "group", "alias"}
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 NAIVE_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - only to print with a Z
 MILLISECOND = timedelta(milliseconds=1)
+LAST_MS = (datetime(9999, 12, 31, 23, 59, 59, 999_000, UTC) - EPOCH) // MILLISECOND
 ISO_8601 = re.compile(
     r"(\d{4}-\d\d-\d\d|\d{8}|\d{4}-?W\d\d-?\d)"
     r"([T ]\d\d(:?\d\d(:?\d\d([.,]\d+)?)?)?(Z|[+-]\d\d(:?\d\d)?)?)?",
@@ -47,6 +48,9 @@ CACHED_CHARS_MAX = 40
 """A number with a longer text is not remembered: prices are short."""
 IDENTIFIER_DIGITS_MAX = 1_000
 """A number of more digits, such as 1e999999999, is no identifier."""
+_ZONES = ("Z", "+00:00", "")
+SUFFIXES = dict.fromkeys(_ZONES, 0) | {f".{ms:03d}{zone}": ms for ms in range(1000) for zone in _ZONES}
+"""What may follow the second of an instant in UTC, and its milliseconds; never changed."""
 DAY_MS = 86_400_000
 MINUTE_MS = 60_000
 DAYS_MAX = 10_000
@@ -119,8 +123,7 @@ class Instants:
 
     def __init__(self) -> None:
         self.seconds = Seconds()
-        zones = ("Z", "+00:00", "")
-        self.suffixes = dict.fromkeys(zones, 0) | {f".{ms:03d}{zone}": ms for ms in range(1000) for zone in zones}
+        self.suffixes = SUFFIXES
 
     def __call__(self, text: str) -> int:
         """The instant of a text, as ``instant_ms``."""
@@ -138,8 +141,8 @@ class Instants:
 
 
 def iso_text(ms: int) -> str:
-    """An instant as ISO 8601 in UTC with milliseconds."""
-    day, rest = divmod(ms, DAY_MS)
+    """An instant as ISO 8601 in UTC with milliseconds; one after the year 9999, such as when a window ends, as the last of it."""
+    day, rest = divmod(ms if ms <= LAST_MS else LAST_MS, DAY_MS)
     text = DAYS.get(day)
     if text is None:
         if len(DAYS) >= DAYS_MAX:

@@ -112,9 +112,12 @@ def normalised(namespace: Namespace, raw: Any) -> str:
     Raises:
         RejectedEvent: ``bad_shape``, for a number that nobody would write out.
     """
-    if isinstance(raw, bool) or not isinstance(raw, str | int | Decimal):
+    if isinstance(raw, str):
+        text = raw.strip()
+    elif isinstance(raw, bool) or not isinstance(raw, int | Decimal):
         return ""
-    text = identifier_text(raw)
+    else:
+        text = identifier_text(raw)
     if namespace.normalise == "text":
         return text
     if is_too_long(text):

@@ -18,6 +18,9 @@ from opportune.errors import RejectedEvent
 from opportune.identifiers import Blocked, IdentitySettings, Namespace, is_too_long, normalised
 from opportune.identity import ProfileId, profile_id, shard_of
 
+REASONS = ("no_identifier", "blocked_identifier", "identifier_too_long")
+"""Why an event is nobody's: of several, the last one here says most."""
+
 
 class Person:
     """An identifier, or (``addressed``) a profile that an event was sent on to.
@@ -119,29 +122,47 @@ class People:
         Raises:
             RejectedEvent: there is no identifier, or only ones that are blocked or too long.
         """
+        reasons: list[str] = []
+        if self.short is not None and event.type not in self.slow_types:
+            user = self._named(self.short[0], event.userId, reasons)
+            device = self._named(self.short[1], event.anonymousId, reasons)
+            if user is not None:
+                return user, () if device is None else device.alone
+            found = [] if device is None else [device]
+        else:
+            found = self._all(event, reasons)
+        if not found:
+            raise RejectedEvent(max(reasons, key=REASONS.index, default=REASONS[0]))
+        return found[0], tuple(found[1:])
+
+    def _all(self, event: Any, reasons: list[str]) -> list[Person]:
         found: list[Person] = []
-        reason = "no_identifier"
         for rank, namespace in enumerate(self.namespaces):
             if namespace.of and event.type not in namespace.of:
                 continue
             for raw in self._raw(event, rank, namespace):
-                person = self.memory[rank].get(raw) or self._recalled(rank, raw)
-                if person is None:
-                    text = normalised(namespace, raw)
-                    if not text:
-                        continue
-                    if is_too_long(text):
-                        reason = "identifier_too_long"
-                        continue
-                    if self.blocked(text):
-                        reason = "blocked_identifier" if reason == "no_identifier" else reason
-                        continue
-                    person = self._remember(rank, raw, text)
-                if all(other.id != person.id for other in found):
+                person = self._named(rank, raw, reasons)
+                if person is not None and all(other.id != person.id for other in found):
                     found.append(person)
-        if not found:
-            raise RejectedEvent(reason)
-        return found[0], tuple(found[1:])
+        return found
+
+    def _named(self, rank: int, raw: Any, reasons: list[str]) -> Person | None:
+        """The person of a raw value; None, with a reason where it is not just lacking, if it stands for nobody."""
+        if raw is None:
+            return None
+        person = self.memory[rank].get(raw) or self._recalled(rank, raw)
+        if person is None:
+            text = normalised(self.namespaces[rank], raw)
+            if not text:
+                return None
+            if is_too_long(text):
+                reasons.append("identifier_too_long")
+                return None
+            if self.blocked(text):
+                reasons.append("blocked_identifier")
+                return None
+            person = self._remember(rank, raw, text)
+        return person
 
     def _raw(self, event: Any, rank: int, namespace: Namespace) -> list[Any]:
         """The raw values of a namespace that an event brings: by its paths, and as the previous id of an alias."""

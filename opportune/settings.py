@@ -81,7 +81,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     directory: str = "state"
-    shards: int = 4
+    shards: int = 1
     durability: Literal["epoch", "batch"] = "epoch"
 
 

@@ -11,6 +11,7 @@ Not here: which value an id is in (state.seen).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from struct import Struct
 from typing import Final, TypeAlias
 
@@ -23,6 +24,8 @@ Hashes: TypeAlias = NDArray[np.uint64]
 Times: TypeAlias = NDArray[np.int64]
 
 _HEAD: Final = Struct("<B3xIq")
+EMPTY_BYTES: Final = _HEAD.size
+"""A value of no entries has so many bytes."""
 _HASH = np.dtype("<u8")
 _DELTAS = (np.dtype("<u4"), np.dtype("<u8"))
 
@@ -49,6 +52,20 @@ def decode_entries(value: bytes) -> tuple[Hashes, Times]:
     behind = np.frombuffer(value, _DELTAS[kind], count, _HEAD.size + 8 * count)
     used = (behind.astype(np.uint64) + np.uint64(base & 0xFFFF_FFFF_FFFF_FFFF)).astype(np.int64)
     return hashes.astype(np.uint64, copy=False), used
+
+
+def decode_many(values: Sequence[bytes]) -> tuple[Hashes, Times]:
+    """What several values hold, one after the other: as ``decode_entries`` of each, in a few calls for all."""
+    heads = [_head(value) for value in values]
+    if any(kind for kind, _, _ in heads):
+        parts = [decode_entries(value) for value in values]
+        return np.concatenate([hashes for hashes, _ in parts]), np.concatenate([used for _, used in parts])
+    counts = [count for _, count, _ in heads]
+    ends = [_HEAD.size + 8 * count for count in counts]
+    hashes = np.frombuffer(b"".join([value[_HEAD.size : end] for value, end in zip(values, ends, strict=True)]), _HASH)
+    behind = np.frombuffer(b"".join([value[end:] for value, end in zip(values, ends, strict=True)]), _DELTAS[0])
+    bases = np.repeat(np.array([base for _, _, base in heads], np.int64), counts)
+    return hashes.astype(np.uint64, copy=False), bases + behind
 
 
 def find_entry(value: bytes, wanted: np.uint64) -> int:

@@ -148,6 +148,13 @@ class MemoryStore:
         self._scans.append(ref(scan))
         return scan
 
+    def copy(self) -> MemoryStore:
+        """Another store with what this one has now, as a checkpoint copies a directory."""
+        made = MemoryStore()
+        for name, family in self._families.items():
+            made._families[name].pairs = dict(family.pairs)
+        return made
+
     def sync(self) -> None:
         """See ``Store.sync``."""
 

@@ -231,14 +231,21 @@ def _options(memory: Memory, *, filtered: bool = False) -> Options:
     if filtered:
         options.set_memtable_whole_key_filtering(True)
         options.set_memtable_prefix_bloom_ratio(MEMTABLE_FILTER)
+    # Sixteen threads a family otherwise, begun and ended at each opening and at each catching up of a reader.
+    options.set_max_file_opening_threads(1)
+    options.set_block_based_table_factory(tables(memory.cache))
+    return options
+
+
+def tables(cache: Cache) -> BlockBasedOptions:
+    """Options of table files: a reader without them looks into every file that may have a key."""
     table = BlockBasedOptions()
-    table.set_block_cache(memory.cache)
+    table.set_block_cache(cache)
     table.set_bloom_filter(10, False)
     # Otherwise every open file keeps its index and filter in memory of its own, outside the bound of the cache.
     table.set_cache_index_and_filter_blocks(True)
     table.set_pin_l0_filter_and_index_blocks_in_cache(True)
-    options.set_block_based_table_factory(table)
-    return options
+    return table
 
 
 _DAMAGED = (

@@ -29,7 +29,7 @@ import numpy as np
 
 from opportune.errors import StateError
 from state.bloom import Bloom, Probe, words_log2_for
-from state.entries import Hashes, Times, decode_entries, encode_entries
+from state.entries import EMPTY_BYTES, Hashes, Times, decode_entries, decode_many, encode_entries
 from state.runs import RUN, Recent, find_in_runs, write_run
 from state.store import Batch, Store
 
@@ -256,18 +256,24 @@ class Seen:
                 raise _damaged(f"generation {number} has {counted[number]} ids of {generation.count}")
 
     def _load_recent(self, by_number: dict[int, _Generation]) -> None:
+        values: list[bytes] = []
         for key, value in self._store.scan("seen", b"\x01", b"\x02"):
             generation = by_number.get(int.from_bytes(key[1:5], "big"))
             if len(key) != 9 or generation is None or generation.sealed:
                 raise _damaged(f"the key {key.hex()}")
-            hashes, used_ms = decode_entries(value)
-            if not len(hashes):
+            if len(value) <= EMPTY_BYTES:
                 raise _damaged(f"no id under the key {key.hex()}")
-            generation.bloom.add(Probe(hashes))
+            values.append(value)
             generation.serial = int.from_bytes(key[5:9], "big") + 1
-            generation.count += len(hashes)
-            generation.newest_ms = max(generation.newest_ms, int(used_ms.max()))
-            self._recent.add(hashes, used_ms)
+        if not values:
+            return
+        # Only the last generation is open, so all are of that one: they are added at once, since each batch wrote a few.
+        hashes, used_ms = decode_many(values)
+        newest = self._generations[-1]
+        newest.bloom.add(Probe(hashes))
+        newest.count += len(hashes)
+        newest.newest_ms = max(newest.newest_ms, int(used_ms.max()))
+        self._recent.add(hashes, used_ms)
 
 
 def _decode_generation(key: bytes, value: bytes) -> _Generation:

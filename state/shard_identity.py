@@ -103,12 +103,13 @@ def decode_identity(value: bytes) -> Identity:
         raise StateError(f"the state does not say whose it is ({error}): {_START_ANEW}") from error
 
 
-def open_shard(store: Store, expected: Expected) -> Opened:
+def open_shard(store: Store, expected: Expected, generation: int = FIRST_GENERATION) -> Opened:
     """Makes an empty store this shard's, or checks that it is.
 
     Args:
         store: just opened.
         expected: what it has to be.
+        generation: for a store that is empty; one that is kept stays.
 
     Returns:
         Its generation, and whether it was empty.
@@ -119,18 +120,18 @@ def open_shard(store: Store, expected: Expected) -> Opened:
     """
     value = store.get("meta", META_IDENTITY)
     if value is None:
-        return _found(store, expected)
+        return _found(store, expected, generation)
     _compare(decode_identity(value), expected.identity)
     if store.get("meta", META_ROUTING) != expected.routing:
         raise StateError(
             "what decides an event's shard (identifier namespaces, blocked values) changed: records read again would go "
             f"to other shards and count twice. Put it back as it was, or: {_START_ANEW}"
         )
-    generation = store.get("meta", META_GENERATION)
-    return Opened(decode_u64(generation or b"", "the generation"), new=False)
+    kept = store.get("meta", META_GENERATION)
+    return Opened(decode_u64(kept or b"", "the generation"), new=False)
 
 
-def _found(store: Store, expected: Expected) -> Opened:
+def _found(store: Store, expected: Expected, generation: int) -> Opened:
     for name in FAMILIES:
         if next(store.scan(name), None) is not None:
             raise StateError(f"the state holds {name} and does not say whose they are: {_START_ANEW}")
@@ -138,10 +139,10 @@ def _found(store: Store, expected: Expected) -> Opened:
     batch.put(META_IDENTITY, encode_identity(expected.identity), meta)
     batch.put(META_ROUTING, expected.routing, meta)
     batch.put(META_PLAN, expected.plan, meta)
-    batch.put(META_GENERATION, U64(FIRST_GENERATION), meta)
+    batch.put(META_GENERATION, U64(generation), meta)
     store.write(batch)
     store.sync()
-    return Opened(FIRST_GENERATION, new=True)
+    return Opened(generation, new=True)
 
 
 def _compare(found: Identity, wanted: Identity) -> None:

@@ -2,11 +2,10 @@
 
 Owns: what a reader has to compare, and why. RocksDB writes a change to its log, and moves it to a table file at a flush, which
 lengthens the manifest and removes the log. Whoever reads the manifest before a flush and looks for the log after it finds the
-change in neither; and a secondary that has older values of a family in memory goes on showing them in front of the newer ones of
-the table file. So what was read is whole only where the manifest is the same before and after the reading.
+change in neither. So what was read is whole only where the manifest is the same before and after the reading.
 Nothing is hidden by comparing bytes: each write lengthens a log at once, since logs are not recycled and are flushed to the
 system with each write (RocksDB's defaults, which state.rocks leaves as they are).
-Not here: reading (state.reader, state.rocks).
+Not here: reading on after a flush (state.mirror), reading (state.reader, state.rocks).
 """
 
 from __future__ import annotations

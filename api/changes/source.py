@@ -17,13 +17,13 @@ from threading import Event, Thread
 from typing import Any
 
 import msgspec
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicCollection, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from api.changes.entry import Entry, event_of
 from api.changes.hub import Hub
 from api.changes.position import TOPIC_DIGITS
 from api.changes.repeats import Repeats
+from api.topic import described
 from opportune.clock import Clock
 from opportune.membership import MembershipChange
 
@@ -135,12 +135,8 @@ class ChangesSource:
 
     def _described(self) -> tuple[str, int]:
         """The beginning of the topic's id, and how many partitions it has."""
-        # Without a name of its own the client would be gone before the answer.
-        client = AdminClient(self._admin)
-        asked = client.describe_topics(TopicCollection([self._topic]), request_timeout=ASK_S)
-        found = asked[self._topic].result()
-        half = found.topic_id.get_most_significant_bits() & (1 << 64) - 1
-        return half.to_bytes(8, "big").hex()[:TOPIC_DIGITS], len(found.partitions)
+        topic_id, partitions = described(self._admin, self._topic)
+        return topic_id.hex()[:TOPIC_DIGITS], partitions
 
     def _start(self, consumer: Consumer, count: int) -> tuple[list[int], int]:
         """Where to begin in each partition, and since when (milliseconds) everything is read."""

@@ -15,6 +15,8 @@ from fastapi import Request, Response
 
 HEADER_NAMES = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~, -]*", re.ASCII)
 PREFLIGHT_S = 86_400
+POSITION = "Opportune-Position"
+"""The header that says where events are (api.settled): clients leave alone what they do not know."""
 
 
 class Refused(Exception):
@@ -69,6 +71,6 @@ def cors(request: Request) -> dict[str, str]:
     return {
         "Access-Control-Allow-Origin": origin,
         "Access-Control-Allow-Credentials": "true",
-        "Access-Control-Expose-Headers": "Retry-After",
+        "Access-Control-Expose-Headers": f"Retry-After, {POSITION}",
         "Vary": "Origin",
     }

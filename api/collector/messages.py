@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from api.collector import salvage
 from api.collector.answers import Refused
 from opportune.errors import RejectedEvent
 from opportune.event import CALL_TYPES, Instants, iso_text
@@ -45,6 +46,7 @@ IDENTIFIERS = (("userId", "user_id"), ("anonymousId", "anonymous_id"))
 MESSAGES_MAX = 10_000
 WHOLE_MAX = 1e15
 NOBODY = b"", profile_id("", "")
+BOM = b"\xef\xbb\xbf"
 BRACKETS = bytes(set(range(256)) - set(b"[{"))
 
 
@@ -65,31 +67,40 @@ class RefusedMessage(msgspec.Struct, frozen=True):
 
 
 class Body(msgspec.Struct, frozen=True):
-    """A request's body: its messages, the time at which it was sent, its write key, and whether it was a batch."""
+    """A request's body: its messages, the time at which it was sent, its write key, and whether it was a batch.
+
+    ``apart``: it is no JSON as a whole, and its messages were cut out: none of their bytes was looked at yet.
+    """
 
     messages: list[msgspec.Raw]
     sent: msgspec.Raw | None
     write_key: str
     batch: bool
+    apart: bool = False
 
 
 def read(body: bytes) -> Body:
     """Splits a body. Raises ``Refused`` (400) where it is neither a message nor a batch."""
+    body, apart = body.removeprefix(BOM), None
     try:
         body.decode()
         fields = decode_object(body)
         batch = fields.get("batch")
         messages = [msgspec.Raw(body)] if batch is None else decode_list(batch)
     except UNREADABLE as error:
-        raise Refused(
-            400, "not_json", f"the body is not a JSON object with a message or a batch: {error}"[:200]
-        ) from error
+        apart = salvage.batch(body)
+        if apart is None:
+            raise Refused(
+                400, "not_json", f"the body is not a JSON object with a message or a batch: {error}"[:200]
+            ) from error
+        batch = messages = [msgspec.Raw(piece) for piece in apart[0]]
+        fields = {name: msgspec.Raw(value) for name, value in apart[1].items()}
     if len(messages) > MESSAGES_MAX:
         raise Refused(413, "too_large", f"a batch may have {MESSAGES_MAX} messages")
     write_key = _text(fields.get("writeKey"))
     if not write_key and batch is not None and messages:
         write_key = _first_write_key(messages[0])
-    return Body(messages, fields.get("sentAt"), write_key, batch is not None)
+    return Body(messages, fields.get("sentAt"), write_key, batch is not None, apart is not None)
 
 
 class Reader:
@@ -121,6 +132,8 @@ class Reader:
         refused: list[RefusedMessage] = []
         for index, raw in enumerate(body.messages):
             try:
+                if body.apart:
+                    _check_text(raw)
                 records.append(self._record(raw, body.sent, kind, written, received_ms))
             except RejectedEvent as error:
                 refused.append(RefusedMessage(index, error.reason, (error.detail or error.reason)[:200]))
@@ -142,7 +155,7 @@ class Reader:
         try:
             fields = decode_object(blob)
         except UNREADABLE as error:
-            raise RejectedEvent("bad_shape", "a message is an object") from error
+            raise RejectedEvent("bad_shape", _not_readable(error)) from error
         try:
             read = decode_envelope(blob)
         except UNREADABLE as error:
@@ -192,6 +205,19 @@ class Reader:
             if not level:
                 return
         raise RejectedEvent("bad_shape", f"nested more than {self.nesting_max} levels deep")
+
+
+def _not_readable(error: Exception) -> str:
+    if isinstance(error, msgspec.ValidationError):
+        return "a message is an object"
+    return "a message is JSON: no NaN or Infinity, no half of a character (a surrogate alone)"
+
+
+def _check_text(raw: msgspec.Raw) -> None:
+    try:
+        bytes(raw).decode()
+    except UnicodeDecodeError as error:
+        raise RejectedEvent("bad_shape", "a message is UTF-8") from error
 
 
 def _inside(value: Any) -> list[Any]:

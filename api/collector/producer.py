@@ -21,6 +21,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 from api.collector.answers import Refused
 from api.collector.messages import Record
 from api.settings import ServeSettings
+from api.topic import described
 from opportune.identity import shard_of
 
 log = logging.getLogger(__name__)
@@ -37,7 +38,7 @@ class Delivery:
     Only that thread writes ``done`` and only the event loop writes ``expected``; whoever sees them equal wakes the request.
     """
 
-    __slots__ = ("done", "error", "expected", "future", "loop")
+    __slots__ = ("done", "error", "expected", "future", "loop", "offsets")
 
     def __init__(self, expected: int, loop: asyncio.AbstractEventLoop) -> None:
         self.expected = expected
@@ -45,11 +46,14 @@ class Delivery:
         self.loop = loop
         self.future: asyncio.Future[None] = loop.create_future()
         self.error: KafkaError | None = None
+        self.offsets: dict[int, int] = {}
 
-    def __call__(self, error: KafkaError | None, _: Any) -> None:
-        """Counts one record."""
+    def __call__(self, error: KafkaError | None, record: Any) -> None:
+        """Counts one record; those of a partition come in order."""
         if error is not None:
             self.error = error
+        else:
+            self.offsets[record.partition()] = record.offset()
         self.done += 1
         if self.done >= self.expected:
             self.loop.call_soon_threadsafe(self.finish)
@@ -74,14 +78,20 @@ class EventProducer:
         config: properties of librdkafka for the project's producers.
         topic: the events topic.
         settings: bounds.
+        admin: properties for asking what the topic is.
 
     Attributes:
         partitions: of the topic; 0 while it is not known.
+        topic_id: of the topic; empty while it is not known.
         waiting_records, waiting_bytes: handed to Kafka and not acknowledged.
     """
 
-    def __init__(self, config: dict[str, Any], topic: str, settings: ServeSettings) -> None:
+    def __init__(
+        self, config: dict[str, Any], topic: str, settings: ServeSettings, admin: dict[str, Any] | None = None
+    ) -> None:
         self.topic = topic
+        self.topic_id = b""
+        self._admin = admin
         self.settings = settings
         self.partitions = 0
         self.waiting_records = 0
@@ -113,14 +123,17 @@ class EventProducer:
         for thread in self._threads:
             thread.join(TOPIC_LOOK_S)
 
-    async def send(self, records: Sequence[Record]) -> None:
+    async def send(self, records: Sequence[Record]) -> dict[int, int]:
         """Hands records to Kafka and waits until it has them.
+
+        Returns:
+            By partition, the offset of the last of them.
 
         Raises:
             Refused: 503: no room, no topic, or the broker did not acknowledge in time.
         """
         if not records:
-            return
+            return {}
         size = sum(len(record.value) + len(record.key) for record in records)
         self._admit(len(records), size)
         delivery = Delivery(len(records), asyncio.get_running_loop())
@@ -134,6 +147,7 @@ class EventProducer:
         if delivery.error is not None:
             self._renew(used, delivery.error)
             raise Refused(503, "not_stored", "Kafka did not acknowledge in time: send it again", RETRY_S)
+        return delivery.offsets
 
     def _admit(self, records: int, size: int) -> None:
         settings = self.settings
@@ -174,6 +188,7 @@ class EventProducer:
                 found = self._producer.list_topics(self.topic, timeout=5).topics.get(self.topic)
                 if found is not None and found.error is None and found.partitions:
                     self.partitions = len(found.partitions)
+                    self.topic_id = described(self._admin, self.topic)[0] if self._admin is not None else b""
             except KafkaException as error:
                 log.warning("the events topic cannot be looked at: %s", error)
             self._stopped.wait(TOPIC_LOOK_S if self.partitions else TOPIC_MISSING_LOOK_S)

@@ -15,7 +15,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
 from api.access import DEFAULT_SOURCE, Access, write_key_texts
-from api.collector.answers import Refused, answer, preflight, refusal
+from api.collector.answers import POSITION, Refused, answer, preflight, refusal
 from api.collector.body import read_body
 from api.collector.messages import Reader, RefusedMessage, read
 from api.collector.producer import EventProducer
@@ -23,6 +23,7 @@ from api.collector.refusals import Refusal, Refusals
 from api.collector.settings_documents import rudder_source_config, segment_settings
 from api.metrics import Counters
 from api.settings import ServeSettings
+from api.settled import place_text
 from opportune.clock import Clock
 from opportune.event import iso_text
 
@@ -65,7 +66,17 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
     status: {"model": RefusalAnswer, "description": "what to do about it"}
     for status in (400, 401, 408, 413, 415, 429, 503)
 }
-_TAKEN: dict[int | str, dict[str, Any]] = {200: {"model": TakenAnswer}}
+_TAKEN: dict[int | str, dict[str, Any]] = {
+    200: {
+        "model": TakenAnswer,
+        "headers": {
+            POSITION: {
+                "description": "where the events are: min_position of a look-up that is to have seen them",
+                "schema": {"type": "string"},
+            }
+        },
+    }
+}
 
 
 class Collector:
@@ -117,9 +128,13 @@ class Collector:
         if refused and not records:
             first = refused[0]
             raise Refused(400, first.code, f"nothing of it can be taken: {first.message}")
-        await self.producer.send(records)
+        offsets = await self.producer.send(records)
         self.counters.add("opportune_events_accepted_total", len(records), source=source)
-        return answer(request, _taken(len(records), refused))
+        taken = answer(request, _taken(len(records), refused))
+        topic_id = self.producer.topic_id
+        if offsets and topic_id:
+            taken.headers[POSITION] = place_text(topic_id, offsets)
+        return taken
 
     def _source(self, request: Request, in_body: str) -> str:
         """The name of the source whose key it is. Raises ``Refused``: 401 or 429."""

@@ -3,16 +3,16 @@
 Owns: keys of the ``identifiers`` family, in the shard of the profile, and the mark ``attached`` of the meta family::
 
     0xFFFFFFFF:u32 | digest:16 -> profile_id:16, one after the other in order; usually one
-    attached                   -> empty: the family has everybody
+    attached                   -> the namespaces whose identifiers are kept, a line each: those of the keys of tables
 
-Invariant: it says nothing that the heads do not say, and is written with the heads that it follows; a state without the mark, which an earlier build wrote, is walked
-once at the start. A project without a condition on attributes keeps nothing here, not even what one with them kept.
+Invariant: it says nothing that the heads do not say, and is written with the heads that it follows. A state whose mark
+says other namespaces is walked once at the start. A project without a condition on attributes keeps nothing here.
 Not here: whose an identifier is for events, which is its pointer (flows.identity.graph).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
@@ -34,27 +34,31 @@ class Attached:
 
     Args:
         store: its state.
-        wanted: whether anybody asks; if not, nothing is kept.
+        prefixes: of the identifiers that anybody asks for, ``namespace:`` each, in order; of others nothing is kept.
     """
 
-    def __init__(self, store: Store, *, wanted: bool) -> None:
+    def __init__(self, store: Store, prefixes: tuple[str, ...]) -> None:
         self._store = store
-        self._wanted = wanted
+        self._prefixes = prefixes
         self._family = store.family(FAMILY)
         self._changed: dict[bytes, set[bytes]] = {}
-        marked = store.get("meta", META_ATTACHED) is not None
-        if wanted and not marked:
-            self._walk()
-        elif marked and not wanted:
-            self._give_up()
-        self.any = wanted and next(store.scan(FAMILY, FIRST), None) is not None
+        mark = "\n".join(prefix[:-1] for prefix in prefixes).encode() if prefixes else None
+        kept = store.get("meta", META_ATTACHED)
+        if kept != mark:
+            if kept is not None:
+                self._give_up()
+            if mark is not None:
+                self._walk(mark)
+        self.any = mark is not None and next(store.scan(FAMILY, FIRST), None) is not None
 
     def follow(self, profile: bytes, before: Sequence[str], after: Sequence[str]) -> None:
         """A profile has other identifiers than before; with the next ``save``."""
-        if not self._wanted or before == after:
+        if not self._prefixes or before == after:
             return
-        gone, come = set(before) - set(after), set(after) - set(before)
+        gone, come = set(before).difference(after), set(after).difference(before)
         for text in (*gone, *come):
+            if not text.startswith(self._prefixes):
+                continue
             digest = digest_of(text)
             if digest == profile:
                 continue
@@ -84,15 +88,15 @@ class Attached:
         self._changed.clear()
 
     def _give_up(self) -> None:
-        """Definitions have changed, and nobody asks any more: what is not kept up would be wrong when somebody does again."""
+        """Other namespaces are asked for now: what is not kept up would be wrong when somebody asks for it again."""
         write = self._store.batch()
         for key, _ in self._store.scan(FAMILY, FIRST):
             write.delete(key, self._family)
         write.delete(META_ATTACHED, self._store.family("meta"))
         self._store.write(write)
 
-    def _walk(self) -> None:
-        """Finds all of them in the heads."""
+    def _walk(self, mark: bytes) -> None:
+        """Finds all of them in the heads, and leaves the mark."""
         count = 0
         for key, value in self._store.scan("profiles"):
             if len(key) != PROFILE_BYTES:
@@ -102,14 +106,14 @@ class Attached:
                 self.follow(key, [], head.identifiers)
                 count += 1
                 if count % SLICE == 0:
-                    self._write([])
-        self._write([META_ATTACHED])
+                    self._write()
+        self._write(mark)
 
-    def _write(self, marks: Iterable[bytes]) -> None:
+    def _write(self, mark: bytes | None = None) -> None:
         write = self._store.batch()
         self.save(write)
-        for mark in marks:
-            write.put(mark, b"", self._store.family("meta"))
+        if mark is not None:
+            write.put(META_ATTACHED, mark, self._store.family("meta"))
         self._store.write(write)
 
 

@@ -330,7 +330,7 @@ class Forgetting:
         """The profile that this one waits for was forgotten before they met."""
         thaw(profile)
         if letter.claiming and letter.suit.text in profile.pending:
-            self.graph.send(Claim(self.graph.suit(profile, letter.suit.text, letter.suit.origin), take=False))
+            self.graph.send(Claim(self.graph.claiming.suit(profile, letter.suit.text, letter.suit.origin), take=False))
         for kind, body in self.graph.waiting.release(profile.id):
             self.graph.handle(kind, decode(kind, body))
 

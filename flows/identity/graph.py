@@ -17,13 +17,13 @@ import msgspec
 
 from flows.identity.absorbed import with_salt_of
 from flows.identity.attached import Attached
+from flows.identity.claiming import Claiming
 from flows.identity.forgetting import Forgetting
 from flows.identity.forwarding import Forwarding
 from flows.identity.letters import (
     LETTERS,
     Accept,
     Claim,
-    Claims,
     Conflict,
     Granted,
     Grants,
@@ -36,17 +36,17 @@ from flows.identity.letters import (
     Suit,
     decode,
     encode,
+    kind_of,
 )
 from flows.identity.limits import Limits, shortened
 from flows.identity.merging import absorb, answered, forget_turns, freeze, leave, state_of, thaw
-from flows.identity.notes import NO_ORIGIN, Notes, mark_of, origin_of
+from flows.identity.notes import NO_ORIGIN, Notes, mark_of
 from flows.identity.outgoing import Outgoing
 from flows.identity.parts import Parts
 from flows.identity.shortcuts import Shortcuts
 from flows.identity.waiting import Waiting
 from flows.mail import Piece
 from opportune.identity import digest_of, shard_of
-from opportune.people import Person
 from opportune.profile import ELSEWHERE, FORGOTTEN, FROZEN, MOVED, Change, Profile, advance
 from state.outbox import OutboxMessage
 from state.store import Batch as Write
@@ -55,8 +55,6 @@ if TYPE_CHECKING:
     from flows.actor import Actor
 
 replace = msgspec.structs.replace
-OPPOSED_MAX = 250
-"""A profile that was refused so many identifiers of others asks for no more that cannot change hands."""
 
 
 class Graph:
@@ -67,7 +65,7 @@ class Graph:
         shards: how many there are.
 
     Attributes:
-        noted: profiles and events that brought identifiers which the profile is not known to have.
+        claiming: what events bring, and what of it is claimed.
         shortcuts: where events of identifiers go, as far as this process has seen.
     """
 
@@ -79,10 +77,10 @@ class Graph:
         self.waiting = Waiting(actor.store)
         self.forwarding = Forwarding(actor, shards)
         self.parts = Parts(actor.store)
-        self.attached = Attached(actor.store, wanted=bool(actor.desk.columns))
-        self.outgoing = Outgoing(actor.mailbox, self.parts, self.forwarding, shards)
+        self.attached = Attached(actor.store, actor.desk.row_names)
+        self.outgoing = Outgoing(actor.mailbox, self.parts, self.forwarding, actor.shard, shards)
         self.send = self.outgoing.send
-        self.noted: list[tuple[Profile, Any]] = []
+        self.claiming = Claiming(self)
         self.shortcuts = Shortcuts(actor.shard, shards)
         self.out: list[Change] = []
         self.write: Write = actor.store.batch()
@@ -97,15 +95,23 @@ class Graph:
         self.limits.look_again()
         self.forwarding.begin(out, refused, write)
 
-    def end(self) -> None:
-        """The batch's mail is read: what it brought is done."""
-        self.forwarding.apply()
-        self.join()
+    def settle(self) -> None:
+        """What mail or events have brought is done, and all that the shard has to say to itself is heard."""
+        while True:
+            self.forwarding.apply()
+            self.claiming.apply()
+            letter = self.outgoing.heard()
+            if letter is None:
+                return
+            # As mail of others does: one that waits for a frozen profile is in no other way in the write.
+            self.actor.mailbox.wrote = True
+            self.handle(kind_of(letter), letter)
 
     def apply(self, events: list[Any]) -> None:
         """Applies events of the shard's partitions, and what comes of their identifiers."""
-        self.actor.apply_events(events, self.out, self.forwarding.refused, self.write)
-        self.end()
+        if events:
+            self.actor.apply_events(events, self.out, self.forwarding.refused, self.write)
+        self.settle()
 
     def save(self, write: Write) -> list[OutboxMessage]:
         """Everything that is to be said is said, and what changed beside the heads is in the write; returns more to send."""
@@ -144,7 +150,7 @@ class Graph:
                 self.forwarding.arrive(letter, taken=not frozen)
                 return
         self.forwarding.apply()
-        self.join()
+        self.claiming.apply()
         self.limits.look_again()
         if kind == "claim":
             self._claim(letter.suit, take=letter.take)
@@ -176,44 +182,8 @@ class Graph:
             self.actor.desk.touch(profile)
             (self.forgetting.to_profiles.get(kind) or getattr(self, f"_{kind}"))(profile, letter)
 
-    def suit(self, profile: Profile, text: str, origin: Origin, seen: bytes = b"") -> Suit:
-        """A profile's claim on an identifier, which an event brought."""
-        strong = self.limits.strong(profile.identifiers)
-        return Suit(text, profile.id, profile.rank, strong, seen, 0, max(profile.now, origin.at), origin)
-
-    def join(self) -> None:
-        """Claims what events have brought and nobody has claimed for their profiles."""
-        noted, self.noted = self.noted, []
-        for profile, event in noted:
-            for other in event.also:
-                self._join(profile, event, other)
-
-    def _join(self, profile: Profile, event: Any, other: Person) -> None:
-        text, person = other.text, event.person
-        other.owner = None if person.addressed else person
-        if text in profile.identifiers or text in profile.pending:
-            return
-        if (word := self._refusal(profile, text)) is None:
-            return
-        self.actor.desk.touch(profile)
-        if word:
-            other.owner = None
-            self._tell(profile, word, text, origin_of(event))
-            return
-        profile.pending = [*profile.pending, text]
-        self.outgoing.gather(other.id, Claims, self.suit(profile, text, origin_of(event)))
-
-    def _refusal(self, profile: Profile, text: str) -> str | None:
-        """Why a profile does not claim an identifier: a word of its history, none, or None where nothing is to be told."""
-        if not self.limits.is_shared(text):
-            history = self.notes.history(profile.id)
-            if history.opposed and mark_of(text) in history.settled:
-                return None
-            if history.opposed >= OPPOSED_MAX:
-                return "refused"
-        return "" if self.limits.has_room(profile, text) else "refused"
-
-    def _tell(self, profile: Profile, word: str, about: str, origin: Origin = NO_ORIGIN) -> None:
+    def tell(self, profile: Profile, word: str, about: str, origin: Origin = NO_ORIGIN) -> None:
+        """Adds a word to the history of a profile, and counts it."""
         self.notes.tell(profile.id, profile.now, word, about, origin)
         counts = self.actor.counts
         counts[word] = counts.get(word, 0) + 1
@@ -254,15 +224,15 @@ class Graph:
         text, mark = letter.text, mark_of(letter.text)
         answered(profile, text)
         if letter.opposed:
-            self._tell(profile, "conflict", text, letter.origin)
+            self.tell(profile, "conflict", text, letter.origin)
         if letter.turn < profile.turns.get(mark, 0):
             return
         if letter.turn:
             profile.turns = {**profile.turns, mark: letter.turn}
         if text not in profile.identifiers:
             profile.rowless = [*profile.rowless, text] if letter.rowless else profile.rowless
-            self.actor.refresh.rename(profile, [*profile.identifiers, text], self.out)
-            self._tell(profile, "attached", text, letter.origin)
+            self.actor.refresh.rename(profile, [*profile.identifiers, text], text, self.out)
+            self.tell(profile, "attached", text, letter.origin)
             self.notes.bring(profile.id, text, letter.origin)
 
     def _lost(self, profile: Profile, letter: Lost) -> None:
@@ -274,9 +244,10 @@ class Graph:
         forget_turns(profile)
         if text in profile.identifiers:
             profile.rowless = [other for other in profile.rowless if other != text]
-            self.actor.refresh.rename(profile, [other for other in profile.identifiers if other != text], self.out)
+            left = [other for other in profile.identifiers if other != text]
+            self.actor.refresh.rename(profile, left, text, self.out)
             self.actor.on_lost(text)
-            self._tell(profile, "lost", text)
+            self.tell(profile, "lost", text)
             self.notes.drop(profile.id, text)
 
     def _meet(self, profile: Profile, letter: Meet) -> None:
@@ -309,13 +280,13 @@ class Graph:
         if shard_of(state.profile, self.shards) == actor.shard:
             profile.absorbed = with_salt_of(state.profile, profile.absorbed, state.absorbed)
         self.notes.join(profile.id, state.profile, state.history)
-        self._tell(profile, "merged", state.profile.hex(), letter.suit.origin)
+        self.tell(profile, "merged", state.profile.hex(), letter.suit.origin)
         actor.counts["profiles"] -= 1
         if letter.suit.text in profile.identifiers:
             answered(profile, letter.suit.text)
         elif letter.suit.text in profile.pending:
             # Whose it was has lost it since: nobody else answers the claim.
-            self.send(Claim(self.suit(profile, letter.suit.text, letter.suit.origin), take=False))
+            self.send(Claim(self.claiming.suit(profile, letter.suit.text, letter.suit.origin), take=False))
         self.send(Accept(state.profile, profile.id, now))
 
     def _accept(self, profile: Profile, letter: Accept) -> None:
@@ -356,9 +327,9 @@ class Graph:
         suit = letter.suit
         if suit.text not in profile.pending:
             return
-        self._tell(profile, "conflict", suit.text, suit.origin)
+        self.tell(profile, "conflict", suit.text, suit.origin)
         if self.limits.is_shared(suit.text):
-            self.send(Claim(self.suit(profile, suit.text, suit.origin, suit.seen), take=True))
+            self.send(Claim(self.claiming.suit(profile, suit.text, suit.origin, suit.seen), take=True))
         else:
             answered(profile, suit.text)
             self.notes.settle(profile.id, suit.text)

@@ -1,13 +1,15 @@
 """Letters on their way out of a shard, in order, few of them large rather than many small.
 
 Owns: which letter goes to which shard, and gathering: claims and grants to one shard are one letter while nothing else is
-sent there between them, and so are events of several profiles.
+sent there between them, and so are events of several profiles. What a shard has to say to itself is no mail: ``own`` holds it
+until the shard has heard it, in the same batch (``Graph.settle``).
 Invariant: in each channel the order is that of ``send``, ``gather`` and of the events that leave (flows.identity.forwarding).
 Not here: the pieces of large letters (flows.identity.parts), stamps (flows.mail).
 """
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any
 
 from flows.identity.forwarding import LETTER_BYTES, Forwarding
@@ -27,14 +29,20 @@ class Outgoing:
         mailbox: where they go.
         parts: cuts large ones.
         forwarding: the events that leave.
+        shard: the sender.
         shards: how many there are.
+
+    Attributes:
+        own: letters to the shard itself.
     """
 
-    def __init__(self, mailbox: Mailbox, parts: Parts, forwarding: Forwarding, shards: int) -> None:
+    def __init__(self, mailbox: Mailbox, parts: Parts, forwarding: Forwarding, shard: int, shards: int) -> None:
         self._mailbox = mailbox
         self._parts = parts
         self._forwarding = forwarding
+        self._shard = shard
         self._shards = shards
+        self.own: deque[Letter] = deque()
         self._gathered: dict[int, tuple[type[Claims | Grants], list[Any]]] = {}
 
     def send(self, letter: Letter) -> None:
@@ -54,6 +62,16 @@ class Outgoing:
             gathered = self._gathered[receiver] = (kind, [])
         gathered[1].append(item)
 
+    @property
+    def busy(self) -> bool:
+        """Whether anything was said in this batch."""
+        return bool(self._mailbox.outgoing or self._gathered or self._forwarding.leaving or self.own)
+
+    def heard(self) -> Letter | None:
+        """The next letter to the shard itself; it is the caller's now."""
+        self.close(self._shard)
+        return self.own.popleft() if self.own else None
+
     def close(self, receiver: int) -> None:
         """What was gathered for a shard goes out: something else comes behind it."""
         gathered = self._gathered.pop(receiver, None)
@@ -63,7 +81,8 @@ class Outgoing:
                 self._post(receiver, kind(items[first : first + GATHERED_MAX]))
 
     def end(self) -> None:
-        """Everything goes out."""
+        """Everything goes out; what the shard has to say to itself was heard before."""
+        assert not self.own, "the shard has not heard itself"
         for receiver in list(self._forwarding.leaving):
             self._flush(receiver)
         for receiver in list(self._gathered):
@@ -85,5 +104,8 @@ class Outgoing:
         self._post(receiver, together[0] if len(together) == 1 else Forwards(together))
 
     def _post(self, receiver: int, letter: Letter) -> None:
+        if receiver == self._shard:
+            self.own.append(letter)
+            return
         for kind, body in self._parts.cut(kind_of(letter), encode(letter)):
             self._mailbox.send(receiver, kind, body)

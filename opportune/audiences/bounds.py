@@ -28,7 +28,8 @@ def verdict(comparisons: Sequence[Comparison], *, count: bool) -> Literal["never
         return "never" if len(comparisons) > 1 and any(c.op != "exists" or c.operand for c in comparisons) else None
     candidates = _candidates(comparisons)
     if candidates is not None:
-        left = [value for value in candidates if all(_holds(c, value) for c in comparisons)]
+        asked = [(c, _told_apart(c)) for c in comparisons]
+        left = [value for value in candidates if all(_holds(c, operands, value) for c, operands in asked)]
         return None if any(not count or _is_count(value) for value in left) else "never"
     positive = [c for c in comparisons if c.op in _ORDERING or c.op in ("starts_with", "ends_with", "matches")]
     if len({_type_of(cast(Scalar, c.operand)) for c in positive}) > 1:
@@ -59,18 +60,23 @@ def _operands(comparison: Comparison) -> tuple[Scalar, ...]:
     return operand if isinstance(operand, tuple) else (cast(Scalar, operand),)
 
 
-def _holds(comparison: Comparison, value: Scalar) -> bool:
+def _told_apart(comparison: Comparison) -> frozenset[tuple[str, Scalar]]:
+    """The operands with their types, to look values up in: lists may be long, and two of them are compared."""
+    return frozenset((_type_of(operand), operand) for operand in _operands(comparison))
+
+
+def _holds(comparison: Comparison, operands: frozenset[tuple[str, Scalar]], value: Scalar) -> bool:
     """Whether the value satisfies it; true where that is not known here (an expression, an element of a list)."""
-    op, operands = comparison.op, _operands(comparison)
-    same = any(_type_of(operand) == _type_of(value) and operand == value for operand in operands)
+    op, operand = comparison.op, _operands(comparison)[0]
+    same = (_type_of(value), value) in operands
     if op in ("eq", "in"):
         return same
     if op in ("ne", "not_in"):
         return not same
     if op in _ORDERING:
-        return _ordered(op, value, operands[0])
+        return _ordered(op, value, operand)
     if op in ("starts_with", "ends_with"):
-        return isinstance(value, str) and getattr(value, op.replace("_", ""))(operands[0]) is True
+        return isinstance(value, str) and getattr(value, op.replace("_", ""))(operand) is True
     return op != "matches" or isinstance(value, str)
 
 

@@ -34,7 +34,7 @@ from opportune.audiences.sentences import literal, predicate, sentence, value_te
 from opportune.audiences.sources import PROFILE, SESSION, Source, subject
 from opportune.audiences.sources import Value as PersonValue
 from opportune.event import iso_text
-from opportune.features.calendar import Hours, local, zone_name
+from opportune.features.calendar import Hours, clock_of, zone_name
 from opportune.features.values import InstantValue
 from opportune.profile import NEVER
 
@@ -186,7 +186,7 @@ def during_value(explainer: Explainer, condition: DuringCondition, now_ms: int) 
 def during(explainer: Explainer, condition: DuringCondition, now_ms: int) -> Explained:
     """What the wall clock shows."""
     zone = _zone(explainer, condition.timezone, now_ms)[0]
-    clock = local(now_ms, zone)
+    clock = clock_of(now_ms, zone)
     found = Explained(sentence(condition), during_value(explainer, condition, now_ms).holds, "during")
     found.saw = f"{clock:%a %H:%M:%S} in {zone}"
     if not found.holds:

@@ -68,11 +68,13 @@ class Lineage(msgspec.Struct, kw_only=True):
         layouts: those that some profile may still be kept for, and the present one last.
         at: the shard's time when the present one began: its changes are of then, for those who are not further on.
         done: whether every profile is kept for the present one.
+        former: names of audiences of stages that nobody is kept for any more: the memberships topic may still have their keys.
     """
 
     layouts: list[Layout]
     at: int = 0
     done: bool = True
+    former: list[str] = []
 
     @property
     def present(self) -> Layout:
@@ -83,6 +85,10 @@ class Lineage(msgspec.Struct, kw_only=True):
         """Audiences that some profile may be in and that are no more: the last definition by name."""
         there = {name for name, _, _ in self.present.audiences}
         return {name: made for one in self.layouts for name, made, _ in one.audiences if name not in there}
+
+    def ended(self) -> Lineage:
+        """What stays of it once every profile is kept for the present stage."""
+        return Lineage(layouts=[self.present], at=self.at, former=sorted({*self.former, *self.gone()}))
 
 
 def encode_lineage(lineage: Lineage) -> bytes:

@@ -60,6 +60,7 @@ def forget(
     from opportune.clock import wall_clock_ms
 
     identifiers, directory = _parted(words)
+    _refuse_strays(identifiers)
     if bool(identifiers) == (request is not None):
         raise click.UsageError("give one or more identifiers, or --status REQUEST")
     project = load(Options(directory, bootstrap_servers, topic_prefix=topic_prefix))
@@ -94,6 +95,16 @@ def _parted(words: tuple[str, ...]) -> tuple[list[str], Path]:
         places = ", nor in ".join(printable(str(each)) for each in looked)
         raise click.UsageError(f"there is no opportune.yml in {places}: the last word is the directory of the project")
     return list(words), Path()
+
+
+def _refuse_strays(identifiers: list[str]) -> None:
+    """Raises a usage error where one of several words may be a directory that was mistyped: nobody can undo an erasure."""
+    stray = next((each for each in identifiers if ":" not in each), None)
+    if stray is not None and len(identifiers) > 1:
+        raise click.UsageError(
+            f"{printable(stray)!r} is no directory with an opportune.yml, and among several identifiers each is written "
+            f"namespace:value, such as user_id:{printable(stray)}"
+        )
 
 
 def _followed(log: ErasureLog, request: str, seconds: float) -> Asked | None:

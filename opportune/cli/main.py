@@ -9,6 +9,7 @@ process.
 
 from __future__ import annotations
 
+import errno
 import importlib
 import importlib.util
 from typing import Any
@@ -40,6 +41,9 @@ EXIT_CODES: tuple[tuple[type[OpportuneError], int], ...] = (
     (OpportuneError, 70),
 )
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Errors of the system that say that a disk, also one behind standard output, takes no more."""
+
 
 class Commands(click.Group):
     """A group that imports a command when it is used."""
@@ -70,6 +74,14 @@ class Commands(click.Group):
         except OpportuneError as error:
             click.echo(str(error), err=True)
             ctx.exit(next(code for kind, code in EXIT_CODES if isinstance(error, kind)))
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            where = f" ({error.filename})" if error.filename is not None else ""
+            click.echo(
+                f"what this writes does not fit: {error.strerror}{where}. Free some space and try again.", err=True
+            )
+            ctx.exit(75)
 
 
 def _module(command: str) -> str:

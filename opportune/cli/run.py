@@ -25,6 +25,7 @@ KILL_VARIABLE = "OPPORTUNE_KILL_AT"
 @click.option("--bootstrap-servers", metavar="HOST:PORT", help="Instead of kafka.bootstrap_servers of opportune.yml.")
 @click.option("--state", metavar="DIR", type=click.Path(path_type=Path), help="Instead of state.directory.")
 @click.option("--accept-loss", is_flag=True, help="Go on where topics have lost records that were not applied.")
+@click.option("--take-over", is_flag=True, help="Go on with this state although another one has run since.")
 @click.option("--topic-prefix", metavar="TEXT", default="", help="Put before the name of every topic.")
 @click.option("--log-level", default="INFO", type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"]))
 @click.option("--embedded", is_flag=True, hidden=True, help="The broker is the demo's.")
@@ -34,6 +35,7 @@ def run(
     bootstrap_servers: str | None,
     state: Path | None,
     accept_loss: bool,
+    take_over: bool,
     topic_prefix: str,
     log_level: str,
     embedded: bool,
@@ -46,7 +48,7 @@ def run(
     from flows.worker import Options, Worker, load
 
     configure(log_level)
-    options = Options(directory, bootstrap_servers, state, accept_loss, embedded, topic_prefix)
+    options = Options(directory, bootstrap_servers, state, accept_loss, embedded, topic_prefix, take_over)
     if worker:
         code = Worker(options, killer(os.environ.get(KILL_VARIABLE))).run()
         sys.stdout.flush()

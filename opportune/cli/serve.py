@@ -7,6 +7,7 @@ Not here: the application (api.app), keys (opportune.cli.keys).
 from __future__ import annotations
 
 import ipaddress
+import signal
 import socket
 import sys
 from pathlib import Path
@@ -57,6 +58,9 @@ def serve(
     descriptor: int | None,
 ) -> None:
     """Serve the project in DIR over HTTP until SIGTERM or Ctrl-C."""
+    # While all this loads nothing is served yet, so an end that is asked for is one at once. The server sets handlers of its own.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: sys.exit(0))
     # Imported late: neither the web nor Kafka is needed for --help.
     from api.app import make_app
     from api.changes.service import Changes
@@ -80,17 +84,17 @@ def serve(
     keyring = Keyring(key_file or directory / KEY_FILE)
     refuse_open_door(host, keyring.guarded)
     settings = ServeSettings(request_bytes_max=request_bytes_max, ride_ms=round(ride * 1000))
-    producer, shards, changes, erasures = None, None, None, None
+    producer, shards, changes, erasures, kafka = None, None, None, None, project.settings.kafka
     if only != "lookups":
         topic = project.settings.topics.events[0]
-        producer = EventProducer(producer_config(project.settings.kafka), topic, settings)
+        producer = EventProducer(producer_config(kafka), topic, settings, admin_config(kafka))
     if only != "collector":
         compiled = Compiled(project)
         place = state_directory(project, options)
         count = project.settings.state.shards
         tables = TableSnapshots(project, compiled.plan, place, count, wall_clock_ms)
         shards = Shards(compiled, place, tables.open, settings, wall_clock_ms)
-        kafka, topic = project.settings.kafka, project.settings.topics.memberships
+        topic = project.settings.topics.memberships
         changes = Changes(consumer_config(kafka), admin_config(kafka), topic, wall_clock_ms)
         erasures = ErasureLog(project.settings, wall_clock_ms)
     app = make_app(settings, keyring, producer, shards, changes=changes, erasures=erasures)

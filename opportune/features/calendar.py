@@ -2,6 +2,8 @@
 
 Owns: zones by name, the first instant of a local date, and ``Hours``. Source: the IANA time zone database, through zoneinfo.
 A date begins at its midnight; where the clocks skip midnight at the end of the gap, where it comes twice at the first.
+Invariant: every instant of the years 1 to 9999 has an answer. Near both ends, where dates end, the calendar is that of 400 years nearer:
+weekdays, lengths of months and rules of zones are the same then.
 Not here: which zone a person is in (opportune.audiences.conditions writes that), windows of events (.entries).
 """
 
@@ -18,7 +20,10 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 ZONES = frozenset(available_timezones())
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 UNITS = ("day", "week", "month")
-LAST_DATE = date(9999, 12, 1)
+CYCLE_MS = 146_097 * DAY_MS
+"""After 400 years the calendar comes again, weekdays included."""
+FIRST_MS, LAST_MS = ((datetime(year, 1, 1, tzinfo=UTC) - EPOCH) // timedelta(milliseconds=1) for year in (3, 9_600))
+"""Instants from here to there are looked at as they are."""
 SETTLED_MS = 3 * 3_600_000
 """Clocks change by no more than this."""
 
@@ -34,8 +39,20 @@ def zone_name(value: Any, otherwise: str) -> str:
     return value if isinstance(value, str) and value in ZONES else otherwise
 
 
+def _away(at_ms: int) -> int:
+    """By how much an instant is looked at elsewhere, milliseconds."""
+    if FIRST_MS <= at_ms < LAST_MS:
+        return 0
+    return CYCLE_MS if at_ms > 0 else -CYCLE_MS
+
+
+def clock_of(at_ms: int, zone: str) -> datetime:
+    """The wall clock and the weekday of a zone at any instant."""
+    return local(at_ms - _away(at_ms), zone)
+
+
 def local(at_ms: int, zone: str) -> datetime:
-    """The wall clock of a zone at an instant."""
+    """The wall clock of a zone at an instant, with its date; not within a day of the first or last one."""
     return (EPOCH + timedelta(milliseconds=at_ms)).astimezone(zone_of(zone))
 
 
@@ -79,7 +96,9 @@ def _bounds(day: date, unit: str, zone: str) -> tuple[int, int]:
 
 def bounds(unit: str, now_ms: int, zone: str) -> tuple[int, int]:
     """When the local day, week (from Monday) or month that contains an instant began, and when the next one begins."""
-    return _bounds(min(local(now_ms, zone).date(), LAST_DATE), unit, zone)
+    away = _away(now_ms)
+    first_ms, following_ms = _bounds(local(now_ms - away, zone).date(), unit, zone)
+    return first_ms + away, following_ms + away
 
 
 class Hours:
@@ -101,7 +120,9 @@ class Hours:
         """Whether the wall clock is inside, and until when that stays so at least."""
         known = self.known.get(zone)
         if known is None or not known[0] <= now_ms < known[1]:
-            known = self.known[zone] = (now_ms, self._until(now_ms, zone), self._inside(now_ms, zone))
+            away = _away(now_ms)
+            near_ms = now_ms - away
+            known = self.known[zone] = (now_ms, self._until(near_ms, zone) + away, self._inside(near_ms, zone))
         return known[2], known[1]
 
     def _inside(self, now_ms: int, zone: str) -> bool:
@@ -116,7 +137,7 @@ class Hours:
     def _until(self, now_ms: int, zone: str) -> int:
         """The next instant at which the clock shows one of both times, a day begins, or the clocks change."""
         clock = local(now_ms, zone)
-        today = min(clock.date(), LAST_DATE)
+        today = clock.date()
         offset = clock.utcoffset()
         reached = [
             at

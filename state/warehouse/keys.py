@@ -17,7 +17,7 @@ import pyarrow as pa
 from pyarrow import types as arrow
 
 from opportune.event import identifier_text
-from opportune.identifiers import Namespace, normalised
+from opportune.identifiers import Namespace, is_too_long, normalised
 from opportune.identity import profile_id
 from state.warehouse.columns import Column, Texts
 from state.warehouse.index import Mask, Positions, ProfileIndex
@@ -78,7 +78,10 @@ class Keys:
             given, texts = texts, [text and normalised(namespace, text) for text in texts]
             # What is no address or number of its kind can be nobody's, as in events.
             self._blocked_rows += [self._rows + at for at, text in enumerate(texts) if not text and given[at]]
-        self._blocked_rows += [self._rows + at for at, text in enumerate(texts) if text and blocked(text)]
+        # Nor what is longer than an identifier: nobody could look such a person up, or ask that they be forgotten.
+        self._blocked_rows += [
+            self._rows + at for at, text in enumerate(texts) if text and (blocked(text) or is_too_long(text))
+        ]
         name = namespace.name
         ids = b"".join([profile_id(name, text) for text in texts])
         self._ids.append(np.frombuffer(ids, dtype=">u8").astype(np.uint64).reshape(-1, 2))

@@ -132,3 +132,38 @@ def test_broker_that_is_not_there(tmp_path: Path, address: str, says: str) -> No
         code, seconds = small.job.terminate()
     assert code == 0
     assert seconds < 10
+
+
+@pytest.mark.timeout(150)
+def test_a_memberships_topic_that_is_lost_is_no_quiet_loss(kafka: Kafka, topic_prefix: str, tmp_path: Path) -> None:
+    """Who is in was told there and is told nowhere else: the job does not go on as if nothing had happened."""
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
+    with small_job(tmp_path / "project", kafka.bootstrap_servers, topic_prefix) as small:
+        settings = small.job.project / "opportune.yml"
+        settings.write_text(settings.read_text().replace("topics: {", "topics: {watch: 1 second, "))
+        small.job.start()
+        small.job.wait_running()
+        reading = small.reading()
+        small.count("ann")
+        small.wait_counted(reading, "ann", 1)
+        reading.stop_at_end()
+        delete_topic(admin, f"{small.name}.memberships")
+        small.job.wait_said(f"the topic {small.name}.memberships is not there any more")
+        assert small.job.terminate()[0] == 0
+        for _ in range(2):
+            small.job.start()
+            assert small.job.ended() == 65
+            assert "it lacks what was told before" in small.job.said()
+        small.job.start(arguments=("--accept-loss",))
+        small.job.wait_running()
+        assert "accepted: " in small.job.said()
+        small.count("bea")
+        anew = small.reading()
+        small.wait_counted(anew, "bea", 1)
+        assert small.job.terminate()[0] == 0
+        small.job.start()
+        small.job.wait_running()
+        small.count("bea")
+        small.wait_counted(anew, "bea", 2)
+        anew.stop_at_end()
+        assert small.job.terminate()[0] == 0

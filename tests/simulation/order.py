@@ -9,6 +9,7 @@ Not here: the sequence that would be without shards (tests.oracle.identity), mem
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
 from typing import Any
 
 from opportune.identity import digest_of
@@ -36,6 +37,18 @@ class Order:
         self.applied: set[int] = set()
         self.turns: dict[str, int] = {}
         self.opposed: set[tuple[bytes, str]] = set()
+
+    def copy(self) -> Order:
+        """As it is now; what comes later changes one of the two."""
+        made = copy(self)
+        made.whose, made.into, made.applied, made.turns, made.opposed = (
+            self.whose.copy(), self.into.copy(), self.applied.copy(), self.turns.copy(), self.opposed.copy()
+        )  # fmt: skip
+        made.has, made.claimed, made.had = (
+            {profile: texts.copy() for profile, texts in kept.items()} for kept in (self.has, self.claimed, self.had)
+        )
+        made.events = {profile: numbers.copy() for profile, numbers in self.events.items()}
+        return made
 
     def event(self, number: int, texts: Sequence[str]) -> None:
         """A shard applies an event, or sends it on; again, after a crash, one that had changed nothing."""
@@ -75,15 +88,11 @@ class Order:
         self.has.setdefault(profile, set()).add(text)
 
     def _claim(self, letter: Any) -> None:
-        self._asks(letter.suit)
+        self._suit(letter.suit)
         if letter.take:
             self.opposed.add((letter.suit.claimer, letter.suit.text))
 
-    def _claims(self, letter: Any) -> None:
-        for suit in letter.suits:
-            self._asks(suit)
-
-    def _asks(self, suit: Any) -> None:
+    def _suit(self, suit: Any) -> None:
         self.claimed.setdefault(self.now(suit.claimer), set()).add(suit.text)
 
     def _granted(self, letter: Any) -> None:

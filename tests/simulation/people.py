@@ -6,6 +6,7 @@ Owns: the random logs. Not here: what is right (tests.oracle.identity).
 from __future__ import annotations
 
 import json
+from functools import cache
 from random import Random
 
 from tests.oracle.builders import DAY_0, message
@@ -55,8 +56,9 @@ class Crowd:
         return message("track", at * STEP_MS, user, event=random.choice("ABC"), **fields)
 
 
-def texts(raw: bytes) -> list[str]:
+@cache
+def texts(raw: bytes) -> tuple[str, ...]:
     """The identifiers of a message of the crowd, strongest first."""
     body = json.loads(raw)
     named = [("user_id", body.get("userId")), ("email", body.get("traits", {}).get("email"))]
-    return [f"{name}:{value}" for name, value in [*named, ("anonymous_id", body.get("anonymousId"))] if value]
+    return tuple(f"{name}:{value}" for name, value in [*named, ("anonymous_id", body.get("anonymousId"))] if value)

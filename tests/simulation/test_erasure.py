@@ -15,13 +15,15 @@ import pytest
 
 from flows.control import Erased, Forget, Forgotten, decode_decision, encode_decision
 from flows.drained import is_quiet
+from flows.erasures import Erasures
+from opportune.audiences.schema import Condition, Not
 from opportune.identifiers import ANONYMOUS_ID, EMAIL, USER_ID, IdentitySettings
 from opportune.identity import NOBODY, digest_of
 from opportune.membership import MembershipChange
 from opportune.profile import ELSEWHERE, FROZEN, MOVED, Profile
 from opportune.project import Project
 from state.keys import PROFILE_BYTES, decode_member, decode_timer
-from tests.oracle.builders import DAY_0, project
+from tests.oracle.builders import DAY_0, happened, project
 from tests.oracle.history import live
 from tests.oracle.identity import Resolver
 from tests.simulation.people import STEP_MS, Crowd, texts
@@ -258,3 +260,34 @@ def check_only_the_asked_went(world: World) -> None:
             asked[decision.request] = {whose[digest] for digest in decision.identifiers}
         elif isinstance(decision, Forgotten):
             assert {whose[digest] for digest in decision.identifiers} <= asked[decision.request]
+
+
+OTHER: list[dict[str, Condition]] = [{"b_more": happened("B")}, {"a_more": Not((happened("C"),))}, {}]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_topic_keeps_no_key_of_the_forgotten_in_audiences_that_are_gone(seed: int) -> None:
+    """Definitions change at any step, and people are forgotten: keys of all audiences that there ever were get tombstones."""
+    world, made, random = made_world(seed, shared=False, limits=LIMITS)
+    others = [project({**AUDIENCES, **other}) for other in OTHER]
+    steps = random.randint(100, 600)
+    changes = set(random.sample(range(steps), 3))
+    for step in range(steps):
+        world.step()
+        if step in changes:
+            world.deploy(msgspec.structs.replace(random.choice(others), identity=made.identity))
+    world.deploy(made)
+    world.drain(END)
+    while any(actor.succession.busy for actor in world.actors):
+        world.pass_time(END)
+    # A start after which no shard has anything to do with the former definitions.
+    world.deploy(made)
+    for text in random.sample(everybody(world), 2):
+        world.forget(f"of {text}", [text], END)
+    world.erasures = Erasures(world.actors)
+    finish(world)
+    gone = {one.profile for one in forgotten(world) if one.profile}
+    _, last = subscribed(world)
+    for profile in gone:
+        left = {key: value for key, value in last.items() if key.startswith(profile.encode()) and value is not None}
+        assert not left, f"the topic still has {left}"

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from copy import deepcopy
 from random import Random
 from typing import Any, NamedTuple
 
@@ -21,10 +20,11 @@ from flows.changes import ChangeWriter
 from flows.control import Forget, SnapshotDecision, encode_decision
 from flows.dead_letters import DeadLetters
 from flows.erasures import Erasures
-from flows.identity.letters import LETTERS, Grants, decode
+from flows.identity.letters import Claims, Grants, Letter
 from flows.in_force import in_force
 from flows.loop import LocalSnapshots, local_topic_id
-from flows.mail import LOCAL_TOPICS, Piece, decode_piece
+from flows.mail import LOCAL_TOPICS
+from flows.mail_time import MailTime
 from flows.refresh import put_in_force
 from flows.replay_changes import decode_change
 from flows.succession import compiled_for
@@ -37,7 +37,6 @@ from state.ancestry import continue_under
 from state.keys import PROFILE_BYTES
 from state.memory import MemoryStore
 from state.outbox import OutboxMessage
-from state.store import FAMILIES
 from state.warehouse import WarehouseTable
 from tests.oracle.builders import DAY_0
 from tests.simulation.order import Order
@@ -48,6 +47,7 @@ TOPIC_ID = local_topic_id(TOPIC)
 
 
 CHECKPOINTS_MAX = 4
+IDLE_MS = 1 << 60
 
 
 class Checkpoint(NamedTuple):
@@ -55,7 +55,6 @@ class Checkpoint(NamedTuple):
 
     stores: list[MemoryStore]
     order: Order | None
-    told: set[tuple[int, int, int, int]]
 
 
 class World:
@@ -71,7 +70,7 @@ class World:
 
     Attributes:
         crashes, restores: how often a shard died, and all were put back.
-        changes, letters: membership changes and dead letters that were handed out, repeats included.
+        sent, letters: records of the memberships topic and dead letters that were handed out, repeats included.
     """
 
     def __init__(
@@ -93,7 +92,6 @@ class World:
         self.mailbox: list[list[bytes]] = [[] for _ in range(shards)]
         self.control: list[tuple[bytes, int]] = []
         self.letters: list[OutboxMessage] = []
-        self.changes: list[MembershipChange] = []
         self.tables = dict(tables or {})
         self.snapshots = LocalSnapshots(shards)
         self.snapshots.add(self.tables)
@@ -101,7 +99,6 @@ class World:
         self.crashes = self.restores = 0
         self.generation = 1
         self.order = order
-        self.told: set[tuple[int, int, int, int]] = set()
         self.checkpoints: list[Checkpoint] = []
         self.abandoned: list[tuple[int, deque[bytes]]] = []
         self.routers = [Router(self.compiled, shards) for _ in range(shards)]
@@ -109,6 +106,7 @@ class World:
         for shard in range(shards):
             self.actors.append(self._actor(shard))
         self.erasures = Erasures(self.actors)
+        self.mail_time = MailTime(self.actors, IDLE_MS, lambda: 0)
 
     def _actor(self, shard: int) -> Actor:
         known = in_force(self.stores[shard]).versions
@@ -125,10 +123,34 @@ class World:
             snapshots=self.snapshots,
             on_lost=lambda text: self.routers[shard].people.disown(text),  # noqa: PLW0108 - the router changes at a crash
         )
+        self._watch(actor)
         for messages in put_in_force(actor, tables, self.shards, DAY_0) if tables else ():
             self.take(actor, messages)
         actor.graph.forgetting.on_forgotten = self.routers[shard].people.forget
         return actor
+
+    def _watch(self, actor: Actor) -> None:
+        """What a shard decides is seen when it decides it, whether it says so by mail or to itself."""
+        outgoing = actor.graph.outgoing
+        send, gather = outgoing.send, outgoing.gather
+
+        def sent(letter: Letter) -> None:
+            if self.order is not None:
+                self.order.letter(letter)
+            send(letter)
+
+        def gathered(id_: bytes, kind: type[Claims | Grants], item: Any) -> None:
+            if self.order is not None:
+                self.order.letter(item)
+            gather(id_, kind, item)
+
+        outgoing.send = actor.graph.send = sent  # type: ignore[method-assign]  # looked at, not replaced
+        outgoing.gather = gathered  # type: ignore[method-assign]  # looked at, not replaced
+
+    @property
+    def changes(self) -> list[MembershipChange]:
+        """The membership changes that were handed out, repeats included."""
+        return [decode_change(message.value) for message in self.sent if message.value is not None]
 
     def step(self, until_ms: int = 1 << 60) -> None:
         """Something happens to some shard; nothing is read that arrived after an instant."""
@@ -176,6 +198,16 @@ class World:
             self.take(actor, actor.apply(Batch(until_ms, [], [])))
             while actor.overdue:
                 self.take(actor, actor.sweep())
+
+    def tick(self, shard: int, clock_ms: int) -> None:
+        """A shard's time goes on as far as it has read and mail allows; partitions that are read to their end count as the clock."""
+        actor, read_ms = self.actors[shard], clock_ms
+        for partition, records in enumerate(self.log):
+            first = (actor.positions.get(TOPIC_ID, partition) or (0, 0))[0]
+            if first < len(records):
+                read_ms = min(read_ms, records[first][1])
+        time_ms = min(read_ms, self.mail_time.now())
+        self.take(actor, actor.apply(Batch(time_ms, [], [], read_ms=read_ms)))
 
     def settle(self) -> None:
         """All mail is delivered, and all that comes of it."""
@@ -250,43 +282,16 @@ class World:
 
     def take(self, actor: Actor, messages: list[OutboxMessage]) -> None:
         """What a shard sends is on its way."""
-        told: list[bytes] = []
         for message in messages:
             if message.topic == LOCAL_TOPICS.mailbox:
                 queue = self.channels[actor.shard].setdefault(message.partition, deque())
                 queue.append(message.value or b"")
-                told.append(message.value or b"")
             elif message.topic == LOCAL_TOPICS.control:
                 self.control.append((message.value or b"", 0))
             elif message.topic == "dead-letters":
                 self.letters.append(message)
             else:
                 self.sent.append(message)
-                if message.value is not None:
-                    self.changes.append(decode_change(message.value))
-        self._tell(told)
-
-    def _tell(self, values: list[bytes]) -> None:
-        """What a shard has decided in a batch is seen when it says so for the first time.
-
-        Grants are gathered by receiver: their order is that of the turns, and what was decided after them may be said before.
-        """
-        if self.order is None:
-            return
-        letters = []
-        for value in values:
-            piece = decode_piece(value)
-            assert isinstance(piece, Piece)
-            stamp = (piece.sender, piece.receiver, piece.generation, piece.sequence)
-            if stamp not in self.told and piece.kind in LETTERS:
-                self.told.add(stamp)
-                letters.append(decode(piece.kind, piece.body))
-        granted = [one for letter in letters if isinstance(letter, Grants) for one in letter.granted]
-        for letter in sorted(granted, key=lambda one: one.turn):
-            self.order.letter(letter)
-        for letter in letters:
-            if not isinstance(letter, Grants):
-                self.order.letter(letter)
 
     def acknowledge(self, shard: int) -> None:
         """An epoch of a shard ends, if all that it sent has arrived."""
@@ -300,12 +305,13 @@ class World:
         self.channels[shard] = {}
         self.routers[shard] = Router(self.compiled, self.shards)
         actor = self.actors[shard] = self._actor(shard)
+        self.mail_time = MailTime(self.actors, IDLE_MS, lambda: 0)
         while actor.hand_over.resending:
             self.take(actor, actor.hand_over.resend())
 
     def checkpoint(self) -> None:
         """All shards are copied, as they are between two steps."""
-        made = Checkpoint(list(map(copied, self.stores)), deepcopy(self.order), set(self.told))
+        made = Checkpoint(list(map(MemoryStore.copy, self.stores)), self.order and self.order.copy())
         self.checkpoints = [*self.checkpoints, made][-CHECKPOINTS_MAX:]
 
     def restore(self) -> None:
@@ -314,10 +320,10 @@ class World:
             return
         self.restores += 1
         self.generation += 1
-        stores, order, told = self.random.choice(self.checkpoints)
-        self.stores = list(map(copied, stores))
+        stores, order = self.random.choice(self.checkpoints)
+        self.stores = list(map(MemoryStore.copy, stores))
         continue_under(self.stores, self.generation)
-        self.order, self.told = deepcopy(order), set(told)
+        self.order = order and order.copy()
         self.abandoned += [(receiver, queue) for channels in self.channels for receiver, queue in channels.items()]
         self.channels = [{} for _ in range(self.shards)]
         for shard in range(self.shards):
@@ -338,14 +344,3 @@ class World:
             actor.desk.load(ids)
             found |= actor.desk.profiles
         return found
-
-
-def copied(store: MemoryStore) -> MemoryStore:
-    """A store with the same keys and values."""
-    copy = MemoryStore()
-    write = copy.batch()
-    for name in FAMILIES:
-        for key, value in store.scan(name):
-            write.put(key, value, copy.family(name))
-    copy.write(write)
-    return copy

@@ -72,3 +72,10 @@ def test_verdicts_on_counts_are_true(comparisons: list[Comparison], value: int) 
     said = verdict(comparisons, count=True)
     if said is not None:
         assert function(Predicate(tuple(comparisons)))(value) == (said == "always")
+
+
+def test_long_lists_cost_their_length() -> None:
+    # Compared with each other one by one this would take minutes.
+    words = tuple(f"w{number}" for number in range(50_000))
+    assert verdict([Comparison("in", words), Comparison("not_in", words[:-1])], count=False) is None
+    assert verdict([Comparison("in", words), Comparison("not_in", words)], count=False) == "never"

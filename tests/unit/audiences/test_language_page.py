@@ -68,7 +68,7 @@ def test_its_defaults_are_those_of_the_settings() -> None:
     assert duration_ms(rows["epoch"]) == settings.epoch_ms
     assert duration_ms(rows["watchdog"]) == settings.watchdog_ms
     assert rows["kafka.bootstrap_servers"] == settings.kafka.bootstrap_servers
-    numbers = {"topics.partitions": 12, "topics.replication": -1, "state.shards": 4, "event_bytes_max": 1_048_576}
+    numbers = {"topics.partitions": 12, "topics.replication": -1, "state.shards": 1, "event_bytes_max": 1_048_576}
     assert {key: int(rows[key]) for key in numbers} == numbers
     assert numbers["topics.partitions"] == settings.topics.partitions
     assert numbers["state.shards"] == settings.state.shards

@@ -56,3 +56,12 @@ def test_people_can_be_given_and_begin_at_a_number() -> None:
 
 def test_slots_spread_over_all_partitions() -> None:
     assert {partition(person_name(i).encode(), 12) for i in range(500)} == set(range(12))
+
+
+def test_everybody_is_introduced_before_they_act_as_their_activity_says() -> None:
+    traffic = Traffic(people=5_000, introduced=True)
+    times = evenly(START, 12_000, 1_000)
+    events = traffic.build(0, times)
+    assert sorted(events.people[: traffic.introduction].tolist()) == list(range(5_000))
+    assert np.bincount(events.people[5_000:]).max() > 500
+    assert traffic.build(4_990, times[4_990:5_010]).values == events.values[4_990:5_010]

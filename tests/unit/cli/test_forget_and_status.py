@@ -49,6 +49,9 @@ def run(*arguments: str | Path) -> Result:
         (["user:ada"], "did you mean `user_id:ada`?"),
         (["email:a@b.c", "userid:ada"], "`userid` is no namespace of this project: it has `user_id`, `email`, `phone`"),
         (["urn:ada"], "is written `user_id:urn:ada`"),
+        (["user_id:ada", "shopp"], "'shopp' is no directory with an opportune.yml"),
+        (["shopp", "user_id:ada"], "such as user_id:shopp"),
+        (["ada", "bob"], "among several identifiers each is written namespace:value"),
     ],
 )
 def test_what_names_nobody_is_refused(shop: Path, words: list[str], told: str) -> None:

@@ -184,3 +184,27 @@ def test_a_curve_has_a_bounded_number_of_points() -> None:
     assert POINTS_MAX / 2 <= len(instants) <= POINTS_MAX
     assert numbers[-1] == 99_999
     assert instants == sorted(instants)
+
+
+@pytest.mark.parametrize(
+    "when",
+    [
+        "{event: A, within: day}",
+        "{event: A, within: month}",
+        '{during: {days: [fri], from: "22:00", to: "02:00"}}',
+        "{event: A, within: 3 years}",
+    ],
+)
+def test_an_event_of_the_last_day_of_all_is_replayed_and_explained(tmp_path: Path, when: str) -> None:
+    """A date that stands for never in some system: it neither hangs nor ends anything."""
+    (tmp_path / "opportune.yml").write_text("name: shop\ntimezone: Australia/Sydney\n")
+    (tmp_path / "audiences").mkdir()
+    (tmp_path / "audiences" / "a.yml").write_text(f"name: a\nwhen: {when}\n")
+    events = tmp_path / "events.jsonl"
+    events.write_bytes(
+        b'{"type":"track","event":"A","userId":"u","timestamp":"9999-12-31T12:00:00Z"}\n'
+        b'{"type":"track","event":"A","userId":"u","timestamp":"9999-12-31T23:59:59.999Z"}\n'
+    )
+    for command in (["replay", str(tmp_path)], ["explain", str(tmp_path), "u"]):
+        done = CliRunner().invoke(main, [*command, "--events", str(events)])
+        assert done.exit_code == 0, done.output

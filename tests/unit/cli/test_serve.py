@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import select
 import signal
 import socket
@@ -54,3 +55,17 @@ def test_a_port_that_is_taken_is_a_setting_to_change(command: list[str]) -> None
     assert f"port {port} of 127.0.0.1 is taken" in done.stderr
     assert "--port" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_end_while_it_loads_is_no_failure_either(command: list[str], tmp_path: Path, number: signal.Signals) -> None:
+    keys = tmp_path / "fifo"
+    os.mkfifo(keys)
+    process = subprocess.Popen([*command, "0", "--keys", str(keys)], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    # Opening it returns once the command reads it: in the middle of its start, where it then waits.
+    with keys.open("w"):
+        process.send_signal(number)
+        _, told = process.communicate(timeout=START_S)
+    assert process.returncode == 0, told
+    assert "Aborted" not in told
+    assert "Traceback" not in told

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
 from opportune.event import instant_ms, iso_text
-from opportune.features.calendar import Hours, bounds, zone_name
+from opportune.features.calendar import DAY_MS, EPOCH, UNITS, Hours, bounds, zone_name
 
 EVERY_DAY = frozenset(range(7))
 HOUR = 3_600_000
@@ -59,3 +61,29 @@ def test_hours_over_midnight_belong_to_the_day_on_which_they_began() -> None:
 @pytest.mark.parametrize("value", [None, "Mars/Base", ["UTC"], 3, "europe/paris"])
 def test_an_unknown_zone_goes_on_to_the_next(value: object) -> None:
     assert zone_name(value, "Asia/Tokyo") == "Asia/Tokyo"
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Australia/Sydney", "America/New_York", "Pacific/Kiritimati"])
+@pytest.mark.parametrize("year", [9599, 9998, 9999])
+def test_the_last_years_are_those_of_400_years_before(year: int, zone: str) -> None:
+    """The same instants of a year whose calendar is known; none is without an answer, up to the last millisecond."""
+    hours = Hours(frozenset({0, 3, 6}), 22 * 3_600_000, 2 * 3_600_000)
+    for month, day, hour in ((1, 1, 0), (6, 15, 13), (12, 1, 0), (12, 31, 12), (12, 31, 23)):
+        at = (datetime(year, month, day, hour, 59, 59, 999_000, UTC) - EPOCH) // timedelta(milliseconds=1)
+        before = at - 400 * 365 * DAY_MS - 97 * DAY_MS
+        for unit in UNITS:
+            first, following = bounds(unit, at, zone)
+            assert first <= at < following
+            assert bounds(unit, before, zone) == (first - (at - before), following - (at - before))
+        inside, until = hours.look(at, zone)
+        assert until > at
+        assert Hours(hours.days, hours.from_ms, hours.to_ms).look(before, zone) == (inside, until - (at - before))
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Australia/Sydney", "America/New_York"])
+def test_the_first_year_has_its_days(zone: str) -> None:
+    at = (datetime(1, 1, 1, tzinfo=UTC) - EPOCH) // timedelta(milliseconds=1)
+    for unit in UNITS:
+        first, following = bounds(unit, at, zone)
+        assert first <= at < following
+    assert Hours(frozenset(range(7)), 0, 3_600_000).look(at, zone)[1] > at

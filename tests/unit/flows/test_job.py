@@ -16,6 +16,7 @@ from flows.inputs import Input
 from flows.job import EPOCH_EVENTS_MAX, Job, snapshot_of
 from flows.log_time import LogTime
 from flows.loop import Loop
+from flows.mail_time import MailTime
 from flows.metrics import Metrics
 from flows.shard_keys import shard_key
 from flows.watchdog import Watchdog
@@ -51,6 +52,7 @@ def a_job(directory: Path, *polls: Sequence[Message], careful: bool = False, par
         LogTime(inputs, marks, 10_000, 20, lambda: 0),
         frozenset(),
         lambda: DAY_0 + 100,
+        mail_time=MailTime(loop.actors, 10_000, lambda: 0),
     )
     watchdog = Watchdog(60_000, native=False)
     return Job(loop.actors, hub, Metrics(DAY_0), watchdog, None, consumer if careful else None)
@@ -80,6 +82,11 @@ def test_batches_come_with_the_keys_of_their_shards(tmp_path: Path) -> None:
     handed = polled(job)
     assert [(key, shard) for key, (shard, _) in handed] == [(shard_key(0), 0), (shard_key(1), 1)]
     apply(job, handed)
+    told = polled(job)
+    assert [(batch.events, batch.time_ms, batch.read_ms) for _, (_, batch) in told] == [
+        ([], DAY_0 + 1, DAY_0 + 1)
+    ] * SHARDS
+    apply(job, told)
     assert polled(job) == []
 
 

@@ -208,8 +208,19 @@ def test_definitions_without_attributes_keep_no_index_that_grows_old(tmp_path: P
     world.identify(10, "ann", "a@x.example")
     assert any(list(store.scan("identifiers", FIRST)) for store in world.stores)
     for store in world.stores:
-        assert not Attached(store, wanted=False).any
+        assert not Attached(store, ()).any
         assert list(store.scan("identifiers", FIRST)) == []
         assert store.get("meta", b"attached") is None
-    holders = [Attached(store, wanted=True).holders([digest_of("email:a@x.example")]) for store in world.stores]
+    holders = [Attached(store, ("email:",)).holders([digest_of("email:a@x.example")]) for store in world.stores]
     assert sorted(holders) == [[]] * (SHARDS - 1) + [[digest_of("user_id:ann")]]
+
+
+def test_another_namespace_of_keys_is_found_in_the_heads(tmp_path: Path) -> None:
+    """A table of before had other keys: what is kept is of those."""
+    world = World(tmp_path, {"a@x.example": "plain"})
+    world.feed(10, "track", "ann", event="A", anonymousId="tablet")
+    world.identify(20, "bob", "a@x.example")
+    for text, owner in (("anonymous_id:tablet", "ann"), ("email:a@x.example", "bob")):
+        prefixes = (text.partition(":")[0] + ":",)
+        holders = [Attached(store, prefixes).holders([digest_of(text)]) for store in world.stores]
+        assert sorted(holders) == [[]] * (SHARDS - 1) + [[digest_of(f"user_id:{owner}")]]

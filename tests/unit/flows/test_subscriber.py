@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import msgspec
+import pytest
 
-from flows.subscriber import Memberships
+from flows import subscriber
+from flows.subscriber import Memberships, Subscriber
+from opportune.errors import TransientError
 from opportune.membership import MembershipChange
 
 A, B = "a" * 32, "b" * 32
@@ -48,3 +51,10 @@ def test_what_is_known_can_be_kept() -> None:
     known = Memberships(positions={0: 5})
     follow(known, change(A, "x", "entered", 1))
     assert msgspec.json.decode(msgspec.json.encode(known), type=Memberships) == known
+
+
+def test_a_broker_that_goes_away_at_the_start_is_waited_for_by_who_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subscriber, "ANSWER_S", 0.3)
+    # Nobody listens on port 1.
+    with pytest.raises(TransientError, match="cannot read topic memberships"):
+        Subscriber({"bootstrap.servers": "127.0.0.1:1", "group.id": "g", "log_level": 0}, "memberships")

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from flows.topic_positions import check_positions
+from flows.topic_positions import check_memberships, check_positions
 from flows.topics import Topic, TopicSet
 from opportune.errors import StateError
 
@@ -73,3 +73,13 @@ def test_an_end_between_the_positions_of_shards_is_a_loss_of_the_further_one() -
 def test_a_start_moves_only_those_that_are_before_it() -> None:
     (loss,) = check_positions({(EVENTS, 0): 10}, topics(starts=(50, 0)), accept_loss=True)
     assert [loss.moved(position) for position in (10, 70)] == [50, 70]
+
+
+def test_a_memberships_topic_that_was_made_anew_lacks_what_was_told() -> None:
+    topic, former = topics().memberships, b"f" * 16
+    assert check_memberships(topic, {}) == []
+    assert check_memberships(topic, {topic.topic_id: topic.name, former: "shop.other", EVENTS: "shop.events"}) == []
+    with pytest.raises(StateError, match=r"shop\.memberships was deleted and made anew: .* --accept-loss"):
+        check_memberships(topic, {former: topic.name})
+    assert check_memberships(topic, {former: topic.name}, accept_loss=True) == [former]
+    assert check_memberships(topic, {former: "", topic.topic_id: topic.name}) == [], "it was accepted"

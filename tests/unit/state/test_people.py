@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -75,7 +76,7 @@ class World:
             assert self._walked(number, corrected, who) == found[place + 1 :]
         return {names[0].removeprefix("user_id:"): since for _, since, names in found}
 
-    def _walked(self, number: int, corrected: Corrected, after: bytes) -> list[tuple[bytes, int, list[str]]]:
+    def _walked(self, number: int, corrected: Corrected, after: bytes) -> list[tuple[bytes, int, Sequence[str]]]:
         parts = list(slices(self.reader, number, corrected, after, 2, identifiers=True))
         rows = [
             row for part in parts for row in zip(part.ids, part.since_ms.tolist(), part.identifiers or [], strict=True)

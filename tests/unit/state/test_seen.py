@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from opportune.errors import StateError
 from state.bloom import Bloom, Probe, words_log2_for
-from state.entries import decode_entries, encode_entries, find_entry
+from state.entries import decode_entries, decode_many, encode_entries, find_entry
 from state.memory import MemoryStore
 from state.rocks import RocksStore, shared_memory
 from state.seen import Seen
@@ -203,6 +203,16 @@ def test_entries_round_trip(pairs: list[tuple[int, int]]) -> None:
         encode_entries(np.array([h for h, _ in pairs], np.uint64), np.array([u for _, u in pairs], np.int64))
     )
     assert list(zip(hashes.tolist(), used.tolist(), strict=True)) == pairs
+
+
+@given(st.lists(st.lists(st.tuples(st.integers(0, 2**64 - 1), st.integers(-(2**63), 2**63 - 1))), min_size=1))
+def test_many_values_are_as_each_of_them(values: list[list[tuple[int, int]]]) -> None:
+    made = [
+        encode_entries(np.array([h for h, _ in pairs], np.uint64), np.array([u for _, u in pairs], np.int64))
+        for pairs in values
+    ]
+    hashes, used = decode_many(made)
+    assert list(zip(hashes.tolist(), used.tolist(), strict=True)) == [pair for pairs in values for pair in pairs]
 
 
 @given(st.dictionaries(st.integers(0, 2**64 - 1), st.integers(0, 2**63 - 1)), st.integers(0, 2**64 - 1))

@@ -261,6 +261,14 @@ def test_blocked_keys_are_left_out_and_counted(tmp_path: Path) -> None:
     assert [(key, row) for _, key, row in loaded.rows(0, 1)] == [("a", ("team",))]
 
 
+def test_keys_that_are_longer_than_an_identifier_are_left_out_and_counted(tmp_path: Path) -> None:
+    longest, longer = "u" * 256, "\u00e9" * 128 + "u"
+    (tmp_path / "t.csv").write_text(f"id,plan\n{longest},free\n{longer},free\n", encoding="utf-8")
+    loaded = load_table(Table("t", "t.csv", "id"), tmp_path, {"plan": None})
+    assert (loaded.blocked_rows, len(loaded)) == (1, 1)
+    assert [key for _, key, _ in loaded.rows(0, 1)] == [longest]
+
+
 @pytest.mark.parametrize("coded_max", [0, readings.CODED_MAX])
 def test_the_version_is_of_the_used_content(tmp_path: Path, coded_max: int) -> None:
     def version(name: str, text: str, *used: str) -> str:
