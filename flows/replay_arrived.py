@@ -15,7 +15,6 @@ from flows.replay_changes import Emitted
 from opportune.decode import Event
 from opportune.errors import RejectedEvent
 from opportune.event import effective_ms
-from opportune.people import is_known
 
 
 class ArrivedReplay(Replay):
@@ -54,7 +53,7 @@ class ArrivedReplay(Replay):
             raise RejectedEvent("too_late", f"{now - at} ms behind")
         self.result.clamped += clamped or at > now
         event.at, event.arrival = min(at, now), now
-        if event.also and not is_known(event.person, event.also):
+        if event.also and not self.layers.is_known(event.person, event.also):
             if hashed and event.handler is not None and self._is_duplicate(hashed, now):
                 self.result.duplicates += 1
                 return
