@@ -9,14 +9,14 @@ Not here: Bytewax (flows.bytewax_step), Kafka (flows.hub, flows.sinks), generate
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from operator import attrgetter
 from typing import Any, ClassVar
 
 import numpy as np
 import xxhash
 
-from flows.batch import Batch, Span
+from flows.batch import Batch
 from flows.changes import ChangeWriter, net
 from flows.control import Decisions
 from flows.dead_letters import DeadLetters
@@ -25,7 +25,7 @@ from flows.hand_over import HandOver
 from flows.identity import Graph, earlier, used_by_absorbed
 from flows.mail import LOCAL_TOPICS, Incoming, Mailbox, MailTopics
 from flows.refresh import Refresh, Snapshots
-from flows.repeats import covered_by, is_new, used_before
+from flows.repeats import cover, covered_by, is_new, used_before
 from flows.succession import Succession
 from flows.timers import Timers
 from opportune.compiled import Compiled
@@ -179,7 +179,7 @@ class Actor:
             self.refresh.slice(out)
             self.succession.slice()
         self.graph.settle()
-        self._advance(batch.spans)
+        self.moved |= cover(self.positions, batch.spans)
         for _, refusal in refused:
             self.refused[refusal.reason] = self.refused.get(refusal.reason, 0) + 1
         letters = self.dead_letters.messages(refused)
@@ -200,13 +200,6 @@ class Actor:
     def sweep(self) -> list[OutboxMessage]:
         """Does some of what was left for later; as ``apply`` of an empty batch."""
         return self.apply(Batch(self.time_ms, [], []), quiet=True)
-
-    def _advance(self, spans: Sequence[Span]) -> None:
-        for span in spans:
-            known = self.positions.get(span.topic_id, span.partition)
-            if known is None or known[0] < span.next:
-                self.positions.advance(span.topic_id, span.partition, span.next, span.time_ms)
-                self.moved = True
 
     def apply_events(  # noqa: C901, PLR0912 - the hot loop: a call for each of its cases would cost more than the case
         self, events: list[Event], out: list[Change], refused: list[tuple[Any, RejectedEvent]], write: Write

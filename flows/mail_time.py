@@ -24,6 +24,7 @@ from typing import NamedTuple, Protocol, TypeAlias
 
 from flows.mail import Mailbox
 from opportune.clock import Clock
+from opportune.profile import NEVER
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +78,9 @@ class MailTime:
         self._stuck: dict[int, tuple[int, int]] = {}
 
     def now(self) -> int:
-        """The instant, milliseconds; 0 while nothing is known."""
+        """The instant, milliseconds; 0 while nothing is known, NEVER where there is one shard, which sends no mail."""
+        if len(self._actors) == 1:
+            return NEVER
         applied_ms = min([actor.read_ms for actor in self._actors])
         moves = [actor.mailbox.moves for actor in self._actors]
         if moves != self._moves:

@@ -1,6 +1,6 @@
 """What of a batch was there before: records by their place in the log, events by their message ids.
 
-Owns: both questions, asked once a batch. Not here: positions (state.positions), used message ids (state.seen), what is done
+Owns: both questions, asked once a batch, and the positions that answer the first. Not here: positions (state.positions), used message ids (state.seen), what is done
 with a repeat (flows.actor).
 """
 
@@ -24,6 +24,17 @@ def covered_by(positions: Positions, spans: Sequence[Span]) -> dict[tuple[str | 
         if known is not None and known[0] > span.first:
             covered[span.topic, span.partition] = known[0]
     return covered
+
+
+def cover(positions: Positions, spans: Sequence[Span]) -> bool:
+    """Spans are applied; says whether a position has moved."""
+    moved = False
+    for span in spans:
+        known = positions.get(span.topic_id, span.partition)
+        if known is None or known[0] < span.next:
+            positions.advance(span.topic_id, span.partition, span.next, span.time_ms)
+            moved = True
+    return moved
 
 
 def is_new(record: Any, covered: Mapping[tuple[str | None, int | None], int]) -> bool:

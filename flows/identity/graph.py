@@ -103,6 +103,8 @@ class Graph:
             letter = self.outgoing.heard()
             if letter is None:
                 return
+            # As mail of others does: one that waits for a frozen profile is in no other way in the write.
+            self.actor.mailbox.wrote = True
             self.handle(kind_of(letter), letter)
 
     def apply(self, events: list[Any]) -> None:

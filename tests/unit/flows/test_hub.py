@@ -44,9 +44,9 @@ class Process:
         self.mail.append(Input("control", b"c" * 16, 0, 5, 0))
         places = [(one.topic, one.partition) for one in self.events]
         self.marks = EndMarks({"bootstrap.servers": "127.0.0.1:1", "log_level": 0}, places, 50, lambda: clock)
-        self.shards = Shards(1)
+        self.shards = Shards(2)
         # Where a test does not say otherwise, the shards have applied everything and sent nothing.
-        self.shards.all[0].read_ms = 1 << 60
+        self.applied(1 << 60)
         self.hub = Hub(
             self.consumer,  # type: ignore[arg-type]  # stands for the client
             self.post,  # type: ignore[arg-type]  # stands for the client
@@ -60,6 +60,11 @@ class Process:
             lambda: clock,
             mail_time=self.shards.time,
         )
+
+    def applied(self, time_ms: int) -> None:
+        """The shards have applied everything that arrived before an instant."""
+        for shard in self.shards.all:
+            shard.read_ms = time_ms
 
     def gather(self, waited: int = GATHER_MS) -> list[tuple[int, Batch]]:
         """What the hub hands over when so many milliseconds have passed since the last time."""
@@ -92,19 +97,19 @@ def test_it_begins_where_the_inputs_say() -> None:
 
 def test_time_goes_on_when_what_was_handed_over_is_applied() -> None:
     process = Process([a(0, 1), a(1, 2), end(2)], partitions=1)
-    process.shards.all[0].read_ms = 0
+    process.applied(0)
     assert {(batch.time_ms, batch.read_ms) for _, batch in process.gather()} == {(0, DAY_0 + 2)}
     assert process.gather() == []
-    process.shards.all[0].read_ms = DAY_0 + 2
+    process.applied(DAY_0 + 2)
     assert {(batch.time_ms, batch.read_ms) for _, batch in process.gather()} == {(DAY_0 + 2, DAY_0 + 2)}
     assert process.gather() == []
 
 
 def test_behind_time_goes_on_before_more_is_gathered() -> None:
     process = Process([a(0, 1), a(1, 2)], [a(2, 3), a(3, 4)], partitions=1, clock=DAY_0 + 10 * GATHER_MS)
-    process.shards.all[0].read_ms = 0
+    process.applied(0)
     assert {(batch.time_ms, batch.read_ms) for _, batch in process.gather()} == {(0, DAY_0 + 2)}
-    process.shards.all[0].read_ms = DAY_0 + 2
+    process.applied(DAY_0 + 2)
     timed = process.gather(0)
     assert {(batch.time_ms, len(batch.events)) for _, batch in timed} == {(DAY_0 + 2, 0)}
     assert process.hub.records == 2, "nothing more was read"

@@ -8,6 +8,7 @@ import pytest
 
 from flows.mail import Mailbox
 from flows.mail_time import HOPS_MAX, MailTime
+from opportune.profile import NEVER
 from state.memory import MemoryStore
 
 IDLE_MS = 10_000
@@ -65,6 +66,10 @@ class Shards:
         write = shard.store.batch()
         shard.mailbox.save(write)
         shard.store.write(write)
+
+
+def test_one_shard_waits_for_nobody() -> None:
+    assert Shards(1).time.now() == NEVER
 
 
 def test_where_no_mail_is_on_its_way_time_is_what_all_have_applied() -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import msgspec
 
 from flows.loop import Arrived, Loop
 from opportune.identifiers import ANONYMOUS_ID, USER_ID, IdentitySettings
 from opportune.identity import digest_of, shard_of
+from opportune.profile import FROZEN, MOVED
 from tests.oracle.builders import DAY_0, happened, message, project
+from tests.simulation.world import World
 
 AUDIENCES = {"looked": happened("A", within_ms=1_000)}
 
@@ -74,3 +78,31 @@ def test_mail_goes_to_other_shards_only() -> None:
         actor = loop.actors[shard_of(profile, 4)]
         actor.desk.load([profile])
         assert f"anonymous_id:d{at}" in actor.desk.profiles[profile].identifiers
+
+
+def test_what_waits_for_a_frozen_profile_is_kept_where_nothing_else_is() -> None:
+    """Somebody is to be forgotten who is on the way into another profile, and the batch has nothing but that."""
+    user = next(name for number in range(99) if shard_of(digest_of(f"user_id:{(name := f'u{number}')}"), 2) == 0)
+    device = next(name for number in range(99) if shard_of(digest_of(f"anonymous_id:{(name := f'd{number}')}"), 2) == 1)
+    raws = [message("track", at, who, event="A", anonymousId=device) for at, who in ((0, None), (1, user))]
+    made = msgspec.structs.replace(project(AUDIENCES), identity=IdentitySettings((USER_ID, ANONYMOUS_ID)))
+    world = World(made, 2, [[(raw, DAY_0 + at) for at, raw in enumerate(raws)]], Random(0))
+    world.read(1, 0, 2)
+    world.read(0, 0, 2)
+    # The claim arrives, and the device's profile offers itself; the offer is still on its way.
+    for _ in range(20):
+        world.append(0)
+        world.deliver(1, 1)
+    assert living_fates(world) == {digest_of(f"anonymous_id:{device}"): FROZEN}
+    world.forget("r", [f"anonymous_id:{device}"], DAY_0 + 5)
+    world.decide(1, 1)
+    world.crash(1)
+    world.settle()
+    world.pass_time(DAY_0 + 10_000)
+    assert not [head for head in world.heads().values() if head.now and not head.fate & MOVED], "nobody is left"
+    assert not world.actors[0].graph.forgetting.requests.open["r"].waiting
+
+
+def living_fates(world: World) -> dict[bytes, int]:
+    """What is on its way somewhere."""
+    return {id_: head.fate for id_, head in world.heads().items() if head.fate & FROZEN}
