@@ -183,8 +183,8 @@ def test_a_replay_of_the_topics_does_not_bring_back_who_was_forgotten(
         assert small.job.terminate()[0] == 0
         out = tmp_path / "out.jsonl"
         done = subprocess.run(
-            [sys.executable, "-m", "opportune.cli.main", "replay", str(small.job.project)]
-            + ["--bootstrap-servers", small.bootstrap_servers, "--out", str(out)],
+            [sys.executable, "-m", "opportune.cli.main", "replay", str(small.job.project), "--out", str(out),
+             "--bootstrap-servers", small.bootstrap_servers],
             cwd=ROOT, capture_output=True, text=True, check=False, timeout=60,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
