@@ -6,6 +6,7 @@ Not here: the collector (api.collector), look-ups (api.routes), keys (api.keys),
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -82,7 +83,10 @@ def make_app(
             producer.start()
         if changes is not None:
             changes.start()
+        keeping_up = asyncio.create_task(shards.keep_up()) if shards is not None else None
         yield
+        if keeping_up is not None:
+            keeping_up.cancel()
         if changes is not None:
             await changes.close()
         if producer is not None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Container, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeAlias
 
@@ -39,6 +40,7 @@ log = logging.getLogger(__name__)
 
 Tables: TypeAlias = Mapping[str, WarehouseTable]
 PAUSE_S = 0.02
+KEEP_UP_S = 0.25
 
 
 class Located(msgspec.Struct, frozen=True):
@@ -212,6 +214,16 @@ class Shards:
         """The versions of the warehouse tables that are in force in a shard. Raises ``ReadRefused``."""
         await self.fresh(shard)
         return self._people[shard][0].versions
+
+    async def keep_up(self) -> None:
+        """Catches up now and then though nobody asks, for ever: whoever asks next waits for little, and no log is missed."""
+        while True:
+            await asyncio.sleep(KEEP_UP_S)
+            for shard in list(self._readers):
+                # Whoever asks is told.
+                with suppress(ReadRefused):
+                    self._caught_up(shard, None)
+                await asyncio.sleep(0)
 
     def check(self) -> None:
         """Raises ``ReadRefused`` where some shard cannot answer."""

@@ -17,7 +17,7 @@ import numpy as np
 import xxhash
 
 from flows.batch import Batch
-from flows.changes import ChangeWriter, net
+from flows.changes import ChangeWriter, moved, net
 from flows.control import Decisions
 from flows.dead_letters import DeadLetters
 from flows.desk import Desk
@@ -369,7 +369,7 @@ class Actor:
     def _changes(self, out: list[Change], write: Write) -> list[OutboxMessage]:
         emitted_at = self.changes.emitted_at()
         messages: list[OutboxMessage] = []
-        for change in net(out):
+        for change in moved(net(out)):
             profile, audience, entered, at_ms, _ = change
             messages.append(self.changes.message(change, emitted_at))
             key = pack_member(audience, profile.id)

@@ -12,7 +12,6 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from copy import copy
 from itertools import islice
 from operator import itemgetter
 
@@ -25,6 +24,7 @@ from flows.refresh import put_in_force
 from flows.replay_actor import ReplayActor
 from flows.replay_changes import ORDER, Emitted, Teller, decode_emitted, without_flaps
 from flows.replay_intake import Intake
+from flows.replay_layers import Layers
 from flows.replay_result import Refresh, ReplayResult
 from opportune.clock import Clock, wall_clock_ms
 from opportune.compiled import Compiled
@@ -32,7 +32,6 @@ from opportune.decode import Event
 from opportune.errors import RejectedEvent
 from opportune.event import Instants, effective_ms, iso_text
 from opportune.membership import MembershipChange
-from opportune.people import is_known
 from opportune.profile import NEVER
 from opportune.project import Project
 from state.memory import MemoryStore
@@ -86,7 +85,7 @@ class Replay:
         )
         self.instants = Instants()
         self.watermark: int | None = None
-        self.pending: list[Event] = []
+        self.layers = Layers([namespace.limit for namespace in project.identity.namespaces])
         self.ready: list[Emitted] = []
         self.waiting: set[int] = set()
         self.mail: list[Mail] = []
@@ -166,22 +165,23 @@ class Replay:
         self._come_into_force(now)
         if self.watermark is None:
             self._enforce(now)
-        elif len(self.pending) >= CHUNK:
+        elif len(self.layers) >= CHUNK:
             if now > self.watermark:
                 self._flush(now)
-            elif len(self.pending) >= PART_MAX:
+            elif len(self.layers) >= PART_MAX:
                 self._apply_part(self.watermark)
         self.watermark = now
 
     def _leave(self, event: Event, hashed: int) -> None:
         """Leaves an event for the actor, unless it brings nothing."""
         if event.handler is not None or not event.person.known:
-            self.pending.append(event)
+            self.layers.put(event)
             self.waiting.add(hashed)
 
     def _take_all(self, resolved: list[tuple[Event, int]], suspects: set[int]) -> None:
         """Takes events one by one: the usual one, of the present or a later instant, here; all others by ``_take``."""
         seconds, suffixes = self.instants.seconds, self.instants.suffixes
+        layers = self.layers
         lateness_ms, until_ms = self.settings.clock.lateness_ms, NEVER if self.until_ms is None else self.until_ms
         for event, hashed in resolved:
             watermark, stamp = self.watermark, event.timestamp
@@ -193,8 +193,8 @@ class Replay:
                 and event.sentAt is None
                 and hashed not in suspects
                 and not self.refreshes
-                and len(self.pending) < CHUNK
-                and (not event.also or is_known(event.person, event.also))
+                and len(layers) < CHUNK
+                and (not event.also or layers.is_known(event.person, event.also))
             ):
                 try:
                     at = seconds[stamp[:19]] + suffixes[stamp[19:]]
@@ -206,7 +206,7 @@ class Replay:
                         watermark = self.watermark = at
                     event.arrival = watermark
                     if event.handler is not None or not event.person.known:
-                        self.pending.append(event)
+                        layers.put(event)
                         self.waiting.add(hashed)
                     continue
             try:
@@ -247,17 +247,19 @@ class Replay:
         self._rise(now)
         self.result.clamped += clamped
         event.at, event.arrival = at, now
-        if event.also and not is_known(event.person, event.also):
+        if event.also and not self.layers.is_known(event.person, event.also):
             self._introduce(event, now)
         self._leave(event, hashed)
 
     def _introduce(self, event: Event, now: int) -> None:
         """Lets the identifiers of an event find their profile, before the event itself counts there."""
-        self._apply_part(now)
-        first = copy(event)
-        first.handler = None
-        self.pending.append(first)
-        self._apply_part(now)
+        crowd = self.layers.is_crowd(event)
+        if crowd:
+            self._apply_part(now)
+        self.layers.introduce(event, now)
+        self.split.add(iso_text(now))
+        if crowd:
+            self._apply_part(now)
 
     def _time(self, event: Event) -> tuple[int | None, bool]:
         """As ``effective_ms``."""
@@ -294,12 +296,22 @@ class Replay:
 
     def _apply(self, time_ms: int) -> None:
         """Applies what waits, and fires what is due before an instant."""
-        events, self.pending = self.pending, []
         self.waiting.clear()
-        self._collect(self.actor.apply(Batch(time_ms, [], events)))
+        for layer in self.layers.take():
+            # Time goes on behind the last event: it would fire what waits for those of later layers.
+            still_ms = self.actor.time_ms
+            if layer.introductions:
+                self._collect(self.actor.bring(layer.concerned))
+                self._send(Batch(still_ms, [], layer.introductions))
+            self._send(Batch(still_ms, [], layer.events))
+        self._send(Batch(time_ms, [], []))
+
+    def _send(self, batch: Batch) -> None:
+        """Applies a batch, and what mail comes of it."""
+        self._collect(self.actor.apply(batch))
         while self.mail:
             mail, self.mail = self.mail, []
-            self._collect(self.actor.apply(Batch(time_ms, [], [], mail=mail)))
+            self._collect(self.actor.apply(Batch(batch.time_ms, [], [], mail=mail)))
 
     def _apply_part(self, instant_ms: int) -> None:
         """Applies what waits in the middle of its instant; ``final`` makes the net of it."""

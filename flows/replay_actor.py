@@ -8,6 +8,7 @@ Not here: the order of work in a batch (flows.actor), the watermark (flows.repla
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from heapq import heappop, heappush
 from typing import Any
 
@@ -15,10 +16,11 @@ from flows.actor import Actor
 from flows.changes import net
 from flows.identity.letters import Origin
 from flows.identity.notes import NO_ORIGIN, Notes
+from flows.refresh import is_somebody
 from flows.replay_changes import Emitted, Teller
 from flows.replay_desk import KeptDesk
 from flows.timers import Timers
-from opportune.profile import NEVER, Change, Profile
+from opportune.profile import NEVER, Change, Profile, advance
 from state.keys import U64, decode_timer, pack_member, pack_membership, pack_timer
 from state.outbox import OutboxMessage
 from state.store import Batch as Write
@@ -118,6 +120,32 @@ class ReplayActor(Actor):
                 write.put(key, pack_membership(at_ms, profile.version), self.members)
             else:
                 write.delete(key, self.members)
+
+    def bring(self, concerned: Sequence[tuple[bytes, int]]) -> list[OutboxMessage]:
+        """Fires what is due of profiles before an instant of each; who has rows is then of that instant.
+
+        Args:
+            concerned: ids and instants, milliseconds; ids of nobody are passed over.
+
+        Returns:
+            As ``apply``.
+        """
+        out: list[Change] = []
+        write, desk = self.store.batch(), self.desk
+        desk.clear()
+        self.graph.begin(out, [], write)
+        desk.load([profile_id for profile_id, _ in concerned])
+        for profile_id, now in concerned:
+            profile = desk.profiles[profile_id]
+            if not is_somebody(profile):
+                continue
+            if profile.due < now:
+                desk.touch(profile)
+                advance(profile, now, out, self.evaluate)
+            if desk.tables and profile.now < now:
+                desk.touch(profile)
+                profile.now = now
+        return self.commit(out, write, [])
 
     def settle(self) -> Store:
         """Returns the store with all profiles in it, for whoever reads them there."""

@@ -10,23 +10,61 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from flows.batch import Record
+from flows.control import Decided
+from flows.dead_letters import DeadLetters
 from flows.replay import WATERMARK_FIRST_MS, Replay
 from flows.replay_changes import Emitted
 from opportune.decode import Event
 from opportune.errors import RejectedEvent
 from opportune.event import effective_ms
-from opportune.people import is_known
+from opportune.project import Project
+from state.outbox import OutboxMessage
+
+
+class _Forgotten(DeadLetters):
+    """Which records were refused since their person was forgotten: one may be looked at several times, and counts once."""
+
+    def __init__(self, topic: str, bytes_max: int) -> None:
+        super().__init__(topic, bytes_max)
+        self.places: set[tuple[str | None, int | None, int | None]] = set()
+
+    def messages(self, refused: Iterable[tuple[Record, RejectedEvent]]) -> list[OutboxMessage]:
+        """Nobody reads dead letters of a replay."""
+        self.places.update(
+            (record.topic(), record.partition(), record.offset())
+            for record, refusal in refused
+            if refusal.reason == "forgotten"
+        )
+        return []
 
 
 class ArrivedReplay(Replay):
     """A replay of records with arrivals; ``until_ms`` is to be given: what happens by time alone ends there."""
+
+    def __init__(self, project: Project, **options: Any) -> None:
+        super().__init__(project, **options)
+        self.forgotten = _Forgotten("dead-letters", self.settings.event_bytes_max)
 
     def run_arrived(self, blocks: Iterable[tuple[Sequence[Any], Sequence[int]]]) -> Iterator[list[Emitted]]:
         """Plays records that come some thousands at a time, with their arrivals; see ``Replay.run_blocks``."""
         for records, arrivals in blocks:
             self.feed_arrived(records, arrivals)
             yield self.final()
-        yield self.end()
+        last = self.end()
+        if self.forgotten.places:
+            self.intake.refused["forgotten"] = len(self.forgotten.places)
+        yield last
+
+    def forget(self, decided: Sequence[Decided]) -> None:
+        """Before anything is fed: refuses events of people who were forgotten, as a state made anew from the topics does.
+
+        Args:
+            decided: what the control topic tells of them, in order.
+        """
+        if decided:
+            self.actor.dead_letters = self.forgotten
+            self.actor.graph.forgetting.recall(decided)
 
     def feed_arrived(self, records: Sequence[Any], arrivals: Sequence[int]) -> None:
         """Takes records of topics, in order of arrival; each event counts at its arrival, as in the job.
@@ -54,7 +92,7 @@ class ArrivedReplay(Replay):
             raise RejectedEvent("too_late", f"{now - at} ms behind")
         self.result.clamped += clamped or at > now
         event.at, event.arrival = min(at, now), now
-        if event.also and not is_known(event.person, event.also):
+        if event.also and not self.layers.is_known(event.person, event.also):
             if hashed and event.handler is not None and self._is_duplicate(hashed, now):
                 self.result.duplicates += 1
                 return

@@ -36,6 +36,7 @@ class KeptDesk(Desk):
         self.nothing = dict.fromkeys(range(len(self.suffixes))) if len(self.suffixes) <= GROUPS_MAX else {}
         self.kept_max = AT_HAND
         self.changed = 0
+        self.weight = 1
 
     def clear(self) -> None:
         """Everything on the desk is put away; of those at hand who was not seen for long goes to the store."""
@@ -75,17 +76,19 @@ class KeptDesk(Desk):
         """The store has everybody."""
         self._write([profile for kept in (self.before, self.at_hand) for profile in kept.values()])
 
-    def _write(self, profiles: Sequence[Profile]) -> None:
-        """Packs those of some profiles that the store lacks."""
+    def _write(self, profiles: Sequence[Profile]) -> int:
+        """Packs those of some profiles that the store lacks; returns how many those were."""
         write, unwritten = self.store.batch(), self.unwritten
         changed: list[Profile] = []
         for profile in profiles:
             dirty = unwritten.pop(profile.id, None)
             if dirty is not None:
-                profile.dirty = dirty
+                # Whoever was merged into somebody else has left what they had.
+                profile.dirty = dirty.intersection(profile.groups)
                 changed.append(profile)
         self.put(changed, write)
         self.store.write(write)
+        return len(changed)
 
     def _weigh(self) -> None:
         """Lets those go who were not seen for long, if all who stay are too many or too heavy."""
@@ -95,9 +98,9 @@ class KeptDesk(Desk):
             return
         sample = kept[:: -(-len(kept) // WEIGHED)]
         before = self.moved_bytes
-        self._write(sample)
-        weight = max((self.moved_bytes - before) // len(sample), 1)
-        allowed = min(max(KEPT_BYTES // weight, 1), KEPT_MAX)
+        if written := self._write(sample):
+            self.weight = max((self.moved_bytes - before) // written, 1)
+        allowed = min(max(KEPT_BYTES // self.weight, 1), KEPT_MAX)
         if len(kept) <= allowed:
             self.kept_max = min(allowed, max(2 * self.kept_max, AT_HAND))
             return

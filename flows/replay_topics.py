@@ -16,6 +16,8 @@ from operator import itemgetter
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
+from flows.control import Decided
+from flows.erasure_log import read_erasures
 from flows.hub import PASSING, place
 from flows.inputs import HELD_MAX, Input
 from flows.kafka_config import consumer_config
@@ -106,8 +108,10 @@ class TopicLog:
         self.stretches: list[_Stretch] = []
         admin = connect(self.kafka, Stop(), PATIENCE_MS)
         self.started_ms = clock()
+        control = settings.topics.control
         try:
             gaps = self._find(settings.topics.events, from_ms, admin)
+            self._control = control if partition_counts([control], admin).get(control) else None
         except KafkaException as error:
             raise translated(error, self.kafka, "read the events topics") from error
         self.records = sum(each.end - each.input.read for each in self.stretches)
@@ -145,6 +149,14 @@ class TopicLog:
         spec = OffsetSpec.for_timestamp(from_ms)
         found = offsets(name, len(ends), spec, admin, Stop())
         return [first if 0 <= first < end else end for first, end in zip(found, ends, strict=True)]
+
+    def forgotten(self) -> list[Decided]:
+        """What the control topic tells of people who were forgotten, in order; nothing where there is none.
+
+        Raises:
+            TransientError: it cannot be read now.
+        """
+        return [] if self._control is None else read_erasures(consumer_config(self.kafka), self._control)
 
     def read(self) -> Iterator[tuple[list[Message], list[int]]]:
         """Reads the stretches.

@@ -4,9 +4,9 @@ Owns: a RocksDB secondary instance: it sees what the writer has written, also wh
 catching up. With state.rocks the only importer of rocksdict. Invariants: nothing is ever written into the shard's
 directory; between two catchings-up nothing changes, so several reads agree with each other; what is read after one is all that
 was written up to ``sequence``, and nothing older than that.
-Costs: a catching-up takes 0.05 ms, and 5 ms a MiB that was written, with the interpreter held: do it when asked and not
-before. Opening takes 5 to 200 ms, likewise, by the size of the logs: it is done again only where a log was not seen
-(state.mirror), or the writer has started anew.
+Costs: a catching-up takes 0.05 ms, and 5 ms a MiB that was written, with the interpreter held: it is done when somebody asks,
+and now and then where nobody does, so that what is to be read stays little. Opening takes 5 to 400 ms, likewise, by the size
+of the logs: it is done again only where a log was not seen (state.mirror), or the writer has started anew.
 Not here: the contract of reading (state.store), the options of the writer (state.rocks), log time (state.status).
 """
 

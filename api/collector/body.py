@@ -17,6 +17,8 @@ from api.collector.answers import Refused
 
 GZIP = b"\x1f\x8b"
 RAW_DEFLATE, ZLIB_OR_GZIP = -15, 47
+MEMBERS_MAX = 100
+"""Each member of gzip costs a copy of all that follows it: a body of many small ones would hold everybody up for seconds."""
 
 
 async def read_body(request: Request, bytes_max: int, within_s: float) -> bytes:
@@ -62,6 +64,8 @@ def _inflated(body: bytes, bytes_max: int, window_bits: int) -> bytes:
     left = bytes_max
     try:
         while body:
+            if len(parts) == MEMBERS_MAX:
+                raise Refused(400, "bad_encoding", f"the compressed body has more than {MEMBERS_MAX} parts")
             inflater = zlib.decompressobj(window_bits)
             part = inflater.decompress(body, left + 1)
             left -= len(part)

@@ -62,6 +62,7 @@ def of_topics(
     log = TopicLog(settings, from_ms=from_ms, until_ms=until_ms, clock=wall_clock_ms, on_gap=_tell)
     end_ms = log.started_ms if until_ms is None else until_ms
     run = ArrivedReplay(files.first, tables=tables, refreshes=refreshes, until_ms=end_ms)
+    run.forget(log.forgotten())
     return Source(run, log.records, lambda advanced: run.run_arrived(_collecting(_counted(log.read(), advanced))))
 
 

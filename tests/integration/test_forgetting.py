@@ -161,3 +161,35 @@ def drained_since(small: SmallJob, began_ms: int) -> dict[str, Any] | None:
     """A status that says so, and is of after an instant."""
     status = small.job.status()
     return status if status.get("drained") and status["at_ms"] > began_ms + 1_000 else None
+
+
+@pytest.mark.timeout(120)
+def test_a_replay_of_the_topics_does_not_bring_back_who_was_forgotten(
+    kafka: Kafka, topic_prefix: str, tmp_path: Path
+) -> None:
+    with small_job(tmp_path / "project", kafka.bootstrap_servers, topic_prefix) as small:
+        small.job.start()
+        small.job.wait_running(60)
+        reading = small.reading()
+        count = visits(small, GONE[0], GONE[1:])
+        visits(small, "u-stays", ("d-stays",))
+        gone, stays = profile_id("user_id", GONE[0]).hex(), profile_id("user_id", "u-stays").hex()
+        until(lambda: members(reading, gone) == {f"counted_{count:02d}"}, "they are one person", 60)
+        code, asked = command(small, f"anonymous_id:{GONE[1]}", "--wait")
+        assert (code, asked["state"]) == (0, "complete")
+        small.count(GONE[0])
+        again = profile_id("user_id", GONE[0], 1).hex()
+        until(lambda: members(reading, again) == {"counted_01"}, "a newer event is of a new person", 60)
+        assert small.job.terminate()[0] == 0
+        out = tmp_path / "out.jsonl"
+        done = subprocess.run(
+            [sys.executable, "-m", "opportune.cli.main", "replay", str(small.job.project), "--out", str(out),
+             "--bootstrap-servers", small.bootstrap_servers],
+            cwd=ROOT, capture_output=True, text=True, check=False, timeout=60,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert f"forgotten {count}" in done.stderr
+        changes = [json.loads(line) for line in out.read_text().splitlines()]
+        device = profile_id("anonymous_id", "d-stays").hex()
+        assert {one["profile_id"] for one in changes} == {stays, device, again}
+        assert not [name for name in GONE[1:] if name in out.read_text()]

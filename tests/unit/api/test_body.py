@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from fastapi import Request
 
+from api.collector import body as body_module
 from api.collector.answers import Refused
 from api.collector.body import read_body
 
@@ -70,3 +71,12 @@ def test_members_of_gzip_count_together() -> None:
     half = gzip.compress(b"y" * 600)
     assert read(gzip.compress(b"y" * 300) * 2) == b"y" * 600
     assert refused(half + half) == (413, "too_large")
+
+
+def test_more_members_than_anybody_makes_are_refused() -> None:
+    assert read(gzip.compress(b"") * 39 + gzip.compress(b"y")) == b"y"
+    assert len(gzip.compress(b"")) * 40 < BYTES_MAX
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(body_module, "MEMBERS_MAX", 3)
+        assert read(gzip.compress(b"y") * 3) == b"yyy"
+        assert refused(gzip.compress(b"y") * 4) == (400, "bad_encoding")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -143,3 +144,22 @@ def test_no_state_is_refused(tmp_path: Path, world: World) -> None:
 def test_a_format_is_chosen_by_accept(accept: str, wanted: str | None) -> None:
     assert media_type_of(accept) == wanted
     assert wanted is None or wanted in FORMATS
+
+
+def test_a_reader_keeps_up_though_nobody_asks(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise the next to ask would wait for all that was written since the last one did."""
+    monkeypatch.setattr("api.shards.KEEP_UP_S", 0)
+    monkeypatch.setattr("api.shards.monotonic_ms", count(step=1_000).__next__)
+
+    async def unasked() -> None:
+        reader, _ = await world.shards.fresh(0)
+        before = reader.sequence
+        world.feed(0, PEOPLE)
+        assert reader.sequence == before
+        keeping_up = asyncio.create_task(world.shards.keep_up())
+        while reader.sequence == before:
+            await asyncio.sleep(0)
+        assert not keeping_up.done()
+        keeping_up.cancel()
+
+    asyncio.run(asyncio.wait_for(unasked(), 30))
