@@ -17,15 +17,15 @@ import numpy as np
 import xxhash
 
 from flows.batch import Batch
-from flows.changes import ChangeWriter, moved, net
+from flows.changes import ChangeWriter, net
 from flows.control import Decisions
 from flows.dead_letters import DeadLetters
 from flows.desk import Desk
 from flows.hand_over import HandOver
-from flows.identity import Graph, earlier, used_by_absorbed
+from flows.identity import Graph, earlier
 from flows.mail import LOCAL_TOPICS, Incoming, Mailbox, MailTopics
 from flows.refresh import Refresh, Snapshots
-from flows.repeats import cover, covered_by, is_new, used_before
+from flows.repeats import cover, covered_by, is_new, used_before, was_used
 from flows.succession import Succession
 from flows.timers import Timers
 from opportune.compiled import Compiled
@@ -288,18 +288,9 @@ class Actor:
         self, hashed: int, now: int, recalled: Mapping[int, int], used: Mapping[int, int], profile: Profile
     ) -> bool:
         """Whether a message id, by its hash, was used within the period before ``now``; counts it."""
-        duplicate = self.is_used(hashed, now, recalled, used, profile)
+        duplicate = was_used(hashed, now - self.period_ms, recalled, used, profile)
         self.counts["duplicates"] += duplicate
         return duplicate
-
-    def is_used(
-        self, hashed: int, now: int, recalled: Mapping[int, int], used: Mapping[int, int], profile: Profile
-    ) -> bool:
-        """As ``is_duplicate``, and counts nothing."""
-        at = used.get(hashed, recalled.get(hashed))
-        if at is None and profile.absorbed:
-            at = used_by_absorbed(hashed, profile, recalled)
-        return at is not None and now - at < self.period_ms
 
     def _sweep(self, out: list[Change], write: Write) -> None:
         """Fires timers that are due before the shard's time, a bounded number of them."""
@@ -369,7 +360,7 @@ class Actor:
     def _changes(self, out: list[Change], write: Write) -> list[OutboxMessage]:
         emitted_at = self.changes.emitted_at()
         messages: list[OutboxMessage] = []
-        for change in moved(net(out)):
+        for change in net(out):
             profile, audience, entered, at_ms, _ = change
             messages.append(self.changes.message(change, emitted_at))
             key = pack_member(audience, profile.id)

@@ -35,35 +35,6 @@ class Merged(NamedTuple):
     profile: bytes
 
 
-def moved(changes: list[Change]) -> list[Change]:
-    """The net of a batch, in which who only moved is no news.
-
-    An event counts before the merge that it brings about. Where it alone makes its profile enter an audience that the other one
-    leaves for it at the same instant, the entry is by the merge, as it would be had they been one before.
-
-    Args:
-        changes: as ``net`` makes them, so whoever leaves is known to have been in.
-    """
-    left = {
-        (by.profile, audience, at): profile.id
-        for profile, audience, _, at, by in changes
-        if by.__class__ is Merged and by.field == "merged_into"
-    }
-    if not left:
-        return changes
-    told: list[Change] = []
-    for profile, audience, entered, at, by in changes:
-        other = left.get((profile.id, audience, at)) if entered and cause_of(unwrapped(by))[0] == b"event" else None
-        if other is None:
-            told.append((profile, audience, entered, at, by))
-        else:
-            merged = Merged("merged_from", other)
-            told.append(
-                (profile, audience, entered, at, Approximate(merged) if by.__class__ is Approximate else merged)
-            )
-    return told
-
-
 def net(changes: list[Change]) -> list[Change]:
     """The changes that remain when those of one instant, person and audience that undo each other are left out.
 

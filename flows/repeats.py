@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 
 from flows.batch import Span
+from flows.identity.absorbed import used_by_absorbed
+from opportune.profile import Profile
 from state.positions import Positions
 from state.seen import Seen
 
@@ -50,3 +52,19 @@ def used_before(seen: Seen, hashes: list[int]) -> dict[int, int] | None:
         before = {hashed: at for hashed, at in zip(hashes, found.tolist(), strict=True) if hashed and at >= 0}
     again = len(set(hashes)) + max(hashes.count(0) - 1, 0) != len(hashes)
     return before if before or again else None
+
+
+def was_used(hashed: int, after: int, recalled: Mapping[int, int], used: Mapping[int, int], profile: Profile) -> bool:
+    """Whether a message id was used later than an instant, by the profile or by one that it has absorbed.
+
+    Args:
+        hashed: the id's hash.
+        after: milliseconds, exclusive.
+        recalled: when hashes were used before the batch.
+        used: when hashes were used within it.
+        profile: whose event it is.
+    """
+    at = used.get(hashed, recalled.get(hashed))
+    if at is None and profile.absorbed:
+        at = used_by_absorbed(hashed, profile, recalled)
+    return at is not None and at > after

@@ -125,7 +125,7 @@ class Seen:
         generation.newest_ms = max(generation.newest_ms, int(used_ms.max()))
         self._recent.add(hashes, used_ms)
 
-    def _make_room(self, batch: Batch) -> None:
+    def make_room(self, batch: Batch) -> None:
         """Writes runs where there is too much in memory; they are read again only after the batch is written."""
         generation = self._generations[-1] if self._generations else None
         if generation is None or generation.sealed:
@@ -146,7 +146,7 @@ class Seen:
             now_ms: the shard's time. Entries that are a period or more older are not needed any more: no event can come
                 at a ``now`` before it.
         """
-        self._make_room(batch)
+        self.make_room(batch)
         if now_ms < self._due_ms:
             return
         newest = self._generations[-1] if self._generations else None

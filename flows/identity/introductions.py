@@ -16,7 +16,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from flows.identity.absorbed import earlier, hash_id
-from flows.repeats import used_before
+from flows.repeats import used_before, was_used
 from opportune.people import Person, is_known
 from opportune.profile import ELSEWHERE, Profile
 
@@ -100,4 +100,4 @@ class Introductions:
             return False
         hashed = hash_id(event.messageId.encode()) ^ event.person.salt
         recalled = used_before(actor.seen, [hashed, *earlier({profile.id: [event]}, actor.desk.profiles)])
-        return recalled is not None and actor.is_used(hashed, now, recalled, {}, profile)
+        return recalled is not None and was_used(hashed, now - actor.period_ms, recalled, {}, profile)

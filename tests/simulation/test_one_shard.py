@@ -32,7 +32,9 @@ def project_of(limits: dict[str, int]) -> Project:
     return msgspec.structs.replace(project(AUDIENCES), identity=IdentitySettings(namespaces))
 
 
-def played(made: Project, records: Sequence[tuple[bytes, int]], random: Random, polls: Sequence[int]) -> list[MembershipChange]:
+def played(
+    made: Project, records: Sequence[tuple[bytes, int]], random: Random, polls: Sequence[int]
+) -> list[MembershipChange]:
     """What a job tells that is given some records at a time, and may die between them; time goes on behind them or later."""
     loop = Loop(made, 1)
     offset = 0
@@ -51,7 +53,8 @@ def played(made: Project, records: Sequence[tuple[bytes, int]], random: Random, 
 def told(changes: Sequence[MembershipChange]) -> list[tuple[object, ...]]:
     """What subscribers are told, each person's in order."""
     return sorted(
-        (one.profile_id, one.version, one.at, one.audience, one.change, one.cause, one.event_id or "") for one in changes
+        (one.profile_id, one.version, one.at, one.audience, one.change, one.cause, one.event_id or "")
+        for one in changes
     )
 
 

@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from flows.changes import ChangeWriter, Merged, cause_of, identifiers_of, moved, net
-from opportune.audiences.approximations import Approximate
+from flows.changes import ChangeWriter, cause_of, identifiers_of, net
 from opportune.compiled import Compiled
 from opportune.identity import profile_id, slot_of
 from opportune.membership import MembershipChange
@@ -41,26 +40,6 @@ def test_nothing_flaps_within_an_instant_of_a_person(steps: list[tuple[Profile, 
         assert entered is ((profile.id, audience) not in again), "entered and exited alternate"
         again ^= {(profile.id, audience)}
     assert again == inside
-
-
-def test_who_enters_where_another_leaves_for_them_only_moved() -> None:
-    ann, bob, _ = PEOPLE
-    event = SimpleNamespace(messageId="m1")
-    leaves: list[Change] = [(ann, audience, False, 5, Merged("merged_into", bob.id)) for audience in (0, 1, 2, 3)]
-    entries: list[Change] = [
-        (bob, 0, True, 5, event),
-        (bob, 1, True, 5, None),
-        (bob, 2, True, 4, event),
-        (bob, 4, True, 5, event),
-    ]
-    assert moved(entries) == entries
-    told = {(change[0].id, change[1]): change[4] for change in moved([*entries, *leaves])}
-    assert told[bob.id, 0] == Merged("merged_from", ann.id)
-    assert [told[bob.id, audience] for audience in (1, 2, 4)] == [None, event, event]
-    assert [told[ann.id, audience] for audience in range(4)] == [Merged("merged_into", bob.id)] * 4
-    (_, approximate), *_ = [(one[0], one[4]) for one in moved([(bob, 0, True, 5, Approximate(event)), *leaves])]
-    assert isinstance(approximate, Approximate)
-    assert approximate.by == Merged("merged_from", ann.id)
 
 
 def writer(name: str = "a", partitions: int = 12) -> ChangeWriter:

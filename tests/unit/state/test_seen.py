@@ -37,8 +37,7 @@ def hashes_of(*numbers: int) -> np.ndarray:
 def add(store: Store, seen: Seen, hashes: np.ndarray, used_ms: np.ndarray | int) -> None:
     batch = store.batch()
     seen.add(batch, hashes, np.broadcast_to(np.asarray(used_ms, np.int64), hashes.shape).copy())
-    # Ends the batch at an instant at which nothing is to be forgotten.
-    seen.forget(batch, -1)
+    seen.make_room(batch)
     store.write(batch)
 
 
@@ -262,6 +261,6 @@ def test_ids_of_a_batch_are_found_before_it_is_written() -> None:
     for number in range(1, 6):
         seen.add(batch, hashes_of(number), np.array([number], np.int64))
         assert seen.recall(hashes_of(*range(1, 7))).tolist() == [*range(1, number + 1), *[-1] * (6 - number)]
-    seen.forget(batch, -1)
+    seen.make_room(batch)
     store.write(batch)
     assert seen.recall(hashes_of(*range(1, 7))).tolist() == [1, 2, 3, 4, 5, -1]
