@@ -131,6 +131,8 @@ class Forgetting:
             entry.asked = entry.asked if done else request
             self._tell(request, digest, b"", [], at)
         else:
+            # Whoever has claimed it before is meant too, and may not be heard of yet.
+            self._entry(digest, at).asked = request
             self.graph.send(Erase(owner, request, digest, at, thaw=False))
 
     def _hear(self, erasure: Forgotten, digest: bytes) -> None:

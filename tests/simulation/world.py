@@ -130,8 +130,15 @@ class World:
         return actor
 
     def _watch(self, actor: Actor) -> None:
-        """What a shard decides is seen when it decides it, whether it says so by mail or to itself."""
-        outgoing = actor.graph.outgoing
+        """What a shard decides is seen when it decides it, whether it says so by mail or to itself; so is what it applies."""
+        outgoing, count = actor.graph.outgoing, actor.graph.count
+
+        def counted(events: list[Any]) -> None:
+            if self.order is not None:
+                for event in events:
+                    self.order.event((event.arrival - DAY_0) // STEP_MS, texts(event.origin.value()))
+            count(events)
+
         send, gather = outgoing.send, outgoing.gather
 
         def sent(letter: Letter) -> None:
@@ -144,6 +151,7 @@ class World:
                 self.order.letter(item)
             gather(id_, kind, item)
 
+        actor.graph.count = counted  # type: ignore[method-assign]  # looked at, not replaced
         outgoing.send = actor.graph.send = sent  # type: ignore[method-assign]  # looked at, not replaced
         outgoing.gather = gathered  # type: ignore[method-assign]  # looked at, not replaced
 
@@ -233,10 +241,6 @@ class World:
         )
         assert not refused
         span = Span(TOPIC, TOPIC_ID, partition, first, first + len(run), arrivals[-1])
-        if self.order is not None:
-            for event in events[shard]:
-                raw, arrival = self.log[partition][event.origin.offset()]
-                self.order.event((arrival - DAY_0) // STEP_MS, texts(raw))
         self.take(actor, actor.apply(Batch(0, [span], events[shard])))
 
     def append(self, sender: int) -> None:
