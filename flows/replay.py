@@ -253,12 +253,12 @@ class Replay:
 
     def _introduce(self, event: Event, now: int) -> None:
         """Lets the identifiers of an event find their profile, before the event itself counts there."""
-        crowd = self.layers.is_crowd(event)
-        if crowd:
+        alone = self.layers.is_alone(event)
+        if alone:
             self._apply_part(now)
         self.layers.introduce(event, now)
         self.split.add(iso_text(now))
-        if crowd:
+        if alone:
             self._apply_part(now)
 
     def _time(self, event: Event) -> tuple[int | None, bool]:

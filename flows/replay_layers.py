@@ -20,7 +20,7 @@ from opportune.decode import Event
 from opportune.people import Person, is_known
 
 KNOWN_MAX = 64
-"""Beyond so many identifiers of people who know each other, all that waits is applied before and after an introduction."""
+"""Beyond so many identifiers of people who know each other, an introduction is done alone: all that waits is applied before."""
 
 
 class Layer:
@@ -55,8 +55,6 @@ class Layers:
         self.limits = limits
         self.groups: dict[bytes, list[bytes]] = {}
         self.ranks: dict[bytes, list[int]] = {}
-        # Those who cannot all be one person: what one of them has, another may lose, or not be given.
-        self.contested: set[bytes] = set()
         self._empty()
 
     def _empty(self) -> None:
@@ -87,22 +85,23 @@ class Layers:
         self.more += bool(layer)
 
     def is_known(self, person: Person, others: tuple[Person, ...]) -> bool:
-        """As ``opportune.people.is_known``, once what waits is applied; where nobody can know before, it is not."""
-        claimed, depth = self.claimed, self.depth
-        if depth is None:
+        """As ``opportune.people.is_known``, once what waits is applied."""
+        claimed = self.claimed
+        if not claimed:
             return is_known(person, others)
-        group = self._group(person)
-        if group in self.contested and group in depth:
-            return False
         for other in others:
             claimer = claimed.get(other.id)
             if other.owner is not person if claimer is None else claimer != person.id:
                 return False
         return person.known or person.id in claimed
 
-    def is_crowd(self, event: Event) -> bool:
-        """Whether very many know each other once these identifiers have met."""
-        return sum(len(self.groups.get(one.id, ())) for one in (event.person, *event.also)) > KNOWN_MAX
+    def is_alone(self, event: Event) -> bool:
+        """Whether an introduction is to be done alone: very many know each other then, or cannot all be one person.
+
+        What one of those has, another may lose, or not be given: it is to be seen before the next event.
+        """
+        counts, many = self._counts((event.person, *event.also))
+        return many > KNOWN_MAX or any(map(gt, counts, self.limits))
 
     def introduce(self, event: Event, now: int) -> None:
         """An event brings new identifiers: what comes of that waits in a layer of its own people."""
@@ -132,18 +131,10 @@ class Layers:
     def _unite(self, people: tuple[Person, ...]) -> list[bytes]:
         """From here on these know each other, and all whom they know."""
         groups = self.groups
-        theirs: dict[bytes, list[bytes]] = {}
-        counts = [0] * len(self.limits)
-        for person in people:
-            group = groups.get(person.id) or [person.id]
-            if group[0] in theirs:
-                continue
-            theirs[group[0]] = group
-            ranks = self.ranks.pop(group[0], None)
-            if ranks is None:
-                counts[person.rank] += 1
-            else:
-                counts = list(map(add, counts, ranks))
+        theirs = {one[0]: one for one in (groups.get(person.id) or [person.id] for person in people)}
+        counts, _ = self._counts(people)
+        for root in theirs:
+            self.ranks.pop(root, None)
         *smaller, largest = sorted(theirs.values(), key=len)
         for group in smaller:
             largest += group
@@ -151,6 +142,19 @@ class Layers:
                 groups[one] = largest
         groups.setdefault(largest[0], largest)
         self.ranks[largest[0]] = counts
-        if any(map(gt, counts, self.limits)):
-            self.contested.add(largest[0])
         return largest
+
+    def _counts(self, people: tuple[Person, ...]) -> tuple[list[int], int]:
+        """How many identifiers those have who know some of these, by rank and in all."""
+        counts, met = [0] * len(self.limits), set[bytes]()
+        for person in people:
+            root = self._group(person)
+            if root in met:
+                continue
+            met.add(root)
+            ranks = self.ranks.get(root)
+            if ranks is None:
+                counts[person.rank] += 1
+            else:
+                counts = list(map(add, counts, ranks))
+        return counts, sum(counts)

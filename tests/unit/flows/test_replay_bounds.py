@@ -112,7 +112,7 @@ def test_strangers_are_introduced_together(shop: Project, monkeypatch: pytest.Mo
     assert applied[0] < 15
     monkeypatch.setattr(replay_layers, "KNOWN_MAX", 0)
     assert played(shop, lines)[0] == together
-    assert applied[0] > 400
+    assert applied[0] > 300
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -134,11 +134,12 @@ def test_heavy_profiles_do_not_stay(shop: Project, monkeypatch: pytest.MonkeyPat
     lines = log(3)
     roomy, one = played(shop, lines)
     monkeypatch.setattr("flows.replay.CHUNK", 10)
-    monkeypatch.setattr(replay_desk, "KEPT_BYTES", 60)
+    monkeypatch.setattr(replay_desk, "KEPT_BYTES", 20)
     monkeypatch.setattr(replay_desk, "WEIGH_EVERY", 20)
     tight, other = played(shop, lines)
     desk = other.actor.desk
-    assert len(desk.at_hand) + len(desk.before) < len(one.actor.desk.at_hand)
+    assert desk.before, "somebody was let go"
+    assert not one.actor.desk.before
     assert tight == roomy
 
 
