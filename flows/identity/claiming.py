@@ -47,6 +47,12 @@ class Claiming:
         strong = self._graph.limits.strong(profile.identifiers)
         return Suit(text, profile.id, profile.rank, strong, seen, 0, max(profile.now, origin.at), origin)
 
+    def is_wanted(self, profile: Profile, text: str) -> bool:
+        """Whether a profile would claim an identifier, which it may not exist for yet."""
+        if text in profile.identifiers or text in profile.pending:
+            return False
+        return not profile.now or self._refusal(profile, text) == ""
+
     def _join(self, profile: Profile, event: Any, other: Person) -> None:
         graph, text, person = self._graph, other.text, event.person
         other.owner = None if person.addressed else person

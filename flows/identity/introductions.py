@@ -71,19 +71,34 @@ class Introductions:
         return {
             id(event)
             for event, other in brought
-            if other.id in acting or self._is_of_another(profiles[other.id], event.person)
+            if (other.id in acting or profiles[other.id].now or profiles[other.id].fate)
+            and self._meets(event.person, other, acting=other.id in acting)
         }
 
-    def _is_of_another(self, head: Profile, person: Person) -> bool:
+    def _meets(self, person: Person, other: Person, *, acting: bool) -> bool:
+        """Whether an identifier may be somebody else's, and the person's profile would claim it."""
+        profiles, profile = self._graph.actor.desk.profiles, self._profile_of(person)
+        if not acting and not self._is_of_another(profiles[other.id], profile):
+            return False
+        return self._graph.claiming.is_wanted(profiles[profile], other.text)
+
+    def _profile_of(self, person: Person) -> bytes:
+        """The profile of an event, unless it lives in another shard; on the desk."""
+        shortcuts = self._graph.shortcuts
+        while True:
+            profile = self._graph.profile(shortcuts.end(shortcuts.target(person.id) or person.id))
+            if not profile.fate or not shortcuts.learn([profile]):
+                return bytes(profile.id)
+
+    def _is_of_another(self, head: Profile, profile: bytes) -> bool:
         if head.fate & ELSEWHERE:
-            owner = self._graph.shortcuts.end(head.founder or b"")
-            return owner != self._graph.shortcuts.end(self._graph.shortcuts.target(person.id) or person.id)
+            return self._graph.shortcuts.end(head.founder or b"") != profile
         return bool(head.now or head.fate)
 
     def _introduce(self, event: Any) -> None:
         graph = self._graph
+        profile = graph.profile(self._profile_of(event.person))
         graph.lead([event])
-        profile = graph.profile(event.person.id)
         if profile.fate or self._counts_no_more(profile, event):
             return
         first = copy(event)
