@@ -21,6 +21,7 @@ from flows.identity.letters import (
     Conflict,
     Erase,
     Letter,
+    Meet,
     Refuse,
     Resume,
     Suit,
@@ -131,8 +132,6 @@ class Forgetting:
             entry.asked = entry.asked if done else request
             self._tell(request, digest, b"", [], at)
         else:
-            # Whoever has claimed it before is meant too, and may not be heard of yet.
-            self._entry(digest, at).asked = request
             self.graph.send(Erase(owner, request, digest, at, thaw=False))
 
     def _hear(self, erasure: Forgotten, digest: bytes) -> None:
@@ -210,7 +209,7 @@ class Forgetting:
         self._empty(profile)
         if own:
             self._suppress(profile, until).count(until)
-            entry.cleared = until
+            entry.cleared, entry.owner = until, profile.id
             entry.turn = max(entry.turn, *turns.values(), 0) + 1
         profile.fate |= FORGOTTEN
         actor.counts["profiles"] -= 1
@@ -276,7 +275,7 @@ class Forgetting:
         is_its = bool(letter.text) and turn == letter.turn and letter.until > entry.cleared
         if is_its:
             self._suppress(head, letter.until).count(letter.until)
-            entry.cleared = letter.until
+            entry.cleared, entry.owner = letter.until, letter.profile
             self.on_forgotten(letter.text)
             head.fate |= ELSEWHERE
             head.founder = NOBODY
@@ -304,6 +303,8 @@ class Forgetting:
             self.graph.send(Erase(suit.claimer, entry.asked, b"", entry.until, thaw=False))
             self._tell(entry.asked, b"", suit.claimer, [head.id], entry.until)
             self._suppress(head, entry.until).count(entry.until)
+        elif entry.owner:
+            self.graph.send(Meet(entry.owner, suit.claimer, suit.rank, suit.strong, suit, claiming=False))
         return True
 
     def answer(self, profile: Profile, kind: str, letter: Letter) -> None:

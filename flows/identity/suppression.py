@@ -35,9 +35,10 @@ class Entry(msgspec.Struct, array_like=True):
         gone: the profile of this id was forgotten with its events up to this instant; 0: it was not.
         strong: that profile's identifiers that cannot change hands, as ``veiled``.
         request: that did it.
-        asked: the last request that named the identifier: whoever turns out to have claimed it before is meant too.
+        asked: the request that named the identifier while nobody had it: whoever turns out to have claimed it before is meant.
         turn: how often the identifier has changed hands; the heads of the forgotten do not say it, since they name none.
         rows: a warehouse row of the identifier is there since before the erasure; whoever has the identifier next goes without.
+        owner: the last profile that was forgotten with the identifier: it answers whoever claimed that before; empty: none.
     """
 
     until: int = 0
@@ -51,12 +52,14 @@ class Entry(msgspec.Struct, array_like=True):
     asked: str = ""
     turn: int = 0
     rows: bool = False
+    owner: bytes = b""
 
     def count(self, until: int) -> None:
         """An erasure up to an instant counts once, however often it is heard of."""
         if until > self.erased:
             self.erased = until
             self.incarnation += 1
+            self.asked = ""
 
 
 encode_entry = msgspec.msgpack.Encoder().encode
