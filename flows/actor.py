@@ -214,7 +214,7 @@ class Actor:
             graph.lead(events)
             wanted = desk.load_for(events)
         self.refresh.meet(wanted, out)
-        desk.open_due(profiles.values(), self.reached.late(max(map(ARRIVAL, events))))
+        desk.open_due([profiles[id_] for id_ in wanted], self.reached.late(max(map(ARRIVAL, events))))
         hashes = [
             hash_id(event.messageId.encode()) ^ event.person.salt
             if event.messageId and event.handler is not None
