@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from opportune.clock import monotonic_ms
 from opportune.errors import ReadRefused
@@ -83,14 +84,14 @@ class Settled:
             return
         until = monotonic_ms() + wait_ms
         for shard in range(self._shards):
-            await self._until(lambda shard=shard: self._applied(shard, events), until)  # type: ignore[misc]
+            await self._until(partial(self._applied, shard, events), until)
         for _ in range(HOPS):
             sent = [self._sent(shard) for shard in range(self._shards)]
             under_way = [shard for shard in range(self._shards) if not self._taken(shard, sent)]
             if not under_way:
                 break
             for shard in under_way:
-                await self._until(lambda shard=shard, sent=sent: self._taken(shard, sent), until)  # type: ignore[misc]
+                await self._until(partial(self._taken, shard, sent), until)
         if len(self._known) >= KEPT:
             self._known.clear()
         self._known[asked] = None

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -263,7 +264,7 @@ def _fresh(result: Result, beside: Beside) -> None:
         line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         while time.monotonic() < deadline:
             who = f"m-{number:06d}"
-            seen_ms = _seen_after(line, beside, lambda who=who: _mark(sending, beside.topic, who), who)  # type: ignore[misc]
+            seen_ms = _seen_after(line, beside, partial(_mark, sending, beside.topic, who), who)
             if time.monotonic() > warm_until:
                 taken.append(seen_ms)
             number += 1

@@ -207,12 +207,7 @@ class Actor:
         """Applies events in order; an exception in here is a bug, and the record that met it is told to ``on_poison``."""
         desk, evaluate, graph = self.desk, self.evaluate, self.graph
         claiming = graph.claiming
-        graph.lead(events)
-        wanted = desk.load_for(events)
-        profiles = desk.profiles
-        while (led := [profiles[id_] for id_ in wanted if profiles[id_].fate]) and graph.shortcuts.learn(led):
-            graph.lead(events)
-            wanted = desk.load_for(events)
+        wanted, profiles = graph.load_for(events), desk.profiles
         self.refresh.meet(wanted, out)
         desk.open_due([profiles[id_] for id_ in wanted], self.reached.late(max(map(ARRIVAL, events))))
         hashes = [

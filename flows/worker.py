@@ -315,8 +315,7 @@ class Worker:
         refreshes = job.refreshes = TableRefreshes(
             project.directory, directory, snapshots, least_in_force(actors), monotonic_ms
         )
-        job.control = topics.control.name
-        producing = producer_config(settings.kafka, topics.batch_bytes)
+        job.control, producing = topics.control.name, producer_config(settings.kafka, topics.batch_bytes)
         delivery = Delivery(producing, settings.kafka, topics.dead_letters.name, watchdog.feed, lambda: job.stopping)
         job.delivery = delivery
         job.end = self._end

@@ -119,6 +119,16 @@ class Graph:
             self.actor.apply_events(events, self.out, self.forwarding.refused, self.write)
         self.settle()
 
+    def load_for(self, events: Sequence[Any]) -> dict[bytes, list[Any]]:
+        """Reads the profiles that events of the shard belong to, wherever in it their identifiers lead; as ``Desk.load_for``."""
+        desk = self.actor.desk
+        while True:
+            self.lead(events)
+            wanted = desk.load_for(events)
+            led = [desk.profiles[id_] for id_ in wanted if desk.profiles[id_].fate]
+            if not led or not self.shortcuts.learn(led):
+                return wanted
+
     def lead(self, events: Sequence[Any]) -> None:
         """Events of identifiers that are known to belong to other profiles of this shard go straight to them."""
         if self.shortcuts.moves:
